@@ -1,0 +1,81 @@
+"""What is known of the computer that a measurement runs on, and pinning to its fastest cores."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_ROOT = Path("/")
+
+
+def cpu_model(root: Path = _ROOT) -> str:
+    """Returns the CPU's or, on boards that do not name it, the board's model."""
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model", "Hardware") and value.strip():
+            return value.strip()
+    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    return board or platform.processor() or platform.machine()
+
+
+def conditions(root: Path = _ROOT) -> dict[str, str]:
+    """Returns the governor, clock, temperature and load where the system tells them."""
+    policy = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    known = {"governor": _read(policy / "scaling_governor").strip()}
+    clock = _read(policy / "scaling_cur_freq").strip()
+    if clock.isdigit():
+        known["clock_mhz"] = f"{int(clock) / 1e3:.0f}"
+    zones = [_read(zone).strip() for zone in root.glob("sys/class/thermal/thermal_zone*/temp")]
+    degrees = [int(text) / 1e3 for text in zones if text.lstrip("-").isdigit()]
+    if degrees:
+        known["temperature_c"] = f"{max(degrees):.1f}"
+    load = _read(root / "proc/loadavg").split()
+    if load:
+        known["load_1min"] = load[0]
+    return {name: value for name, value in known.items() if value}
+
+
+def fastest_cpus(count: int, root: Path = _ROOT) -> tuple[int, ...]:
+    """Returns the ``count`` CPUs with the highest clock among those this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+
+    def clock(cpu: int) -> int:
+        text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq").strip()
+        return int(text) if text.isdigit() else 0
+
+    allowed = sorted(os.sched_getaffinity(0), key=lambda cpu: (-clock(cpu), cpu))
+    return tuple(sorted(allowed[:count]))
+
+
+@contextmanager
+def pinned(cpus: tuple[int, ...]) -> Iterator[None]:
+    """Keeps every thread of this process on the given CPUs, then lets each go where it might.
+
+    The runtimes' worker threads exist before a measurement starts, so each is pinned by its id.
+    """
+    before: dict[int, set[int]] = {}
+    for thread in _threads() if cpus else ():
+        with suppress(OSError):  # It ended in between.
+            before[thread] = os.sched_getaffinity(thread)
+            os.sched_setaffinity(thread, cpus)
+    try:
+        yield
+    finally:
+        for thread, allowed in before.items():
+            with suppress(OSError):
+                os.sched_setaffinity(thread, allowed)
+
+
+def _threads() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

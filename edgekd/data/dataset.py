@@ -1,0 +1,126 @@
+"""The way in: recognise a data set's format, load one split, and sum up what was wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgekd.data import coco, folder, idx, voc, yolo
+from edgekd.data.cleaning import Request
+from edgekd.data.splits import NOTES, SPLITS
+from edgekd.errors import DataError, suggest
+from edgekd.types import Dataset, Problem, Task
+
+FORMATS = ("yolo", "coco", "voc", "idx", "folder")
+_SHOWN = 3
+
+
+def recognise(root: Path) -> str:
+    """Returns the format of the data set in ``root``: one of `FORMATS`.
+
+    The first that fits, in that order, so that a description file goes before bare images.
+
+    Raises:
+        DataError: Nothing is there, or nothing of a known format.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such data set")
+    if root.is_file():
+        if coco.annotation_files(root):
+            return "coco"
+        raise DataError(f"{root}: not COCO instances JSON; legal: that file, or a folder")
+    if yolo.description_file(root) is not None:
+        return "yolo"
+    if coco.annotation_files(root):
+        return "coco"
+    if voc.home(root) is not None:
+        return "voc"
+    if idx.image_files(root):
+        return "idx"
+    if folder.class_folders(root):
+        return "folder"
+    raise DataError(
+        f"{root}: no known data set; legal: a data.yaml with YOLO labels, COCO instances JSON in "
+        "annotations/, Pascal VOC XML, IDX files, or a folder of images for each class"
+    )
+
+
+def load(
+    root: Path,
+    split: str,
+    *,
+    format: str | None = None,
+    ignore_classes: tuple[str, ...] = (),
+    strict: bool = False,
+    task: Task | None = None,
+    subset: Path | None = None,
+    require_images: bool = True,
+    cache: Path | None = None,
+) -> Dataset:
+    """Returns one split of a data set, cleaned, with a report of what was dropped or repaired.
+
+    Args:
+        root: Folder of the data set; for COCO also one JSON file.
+        split: ``train``, ``val`` or ``test``. A set without ``val`` lends it a fifth of ``train``.
+        format: One of `FORMATS`; by default recognised.
+        ignore_classes: Categories whose boxes are ignore regions; ``DontCare`` and its like always
+            are. Detection only.
+        strict: Makes any problem an error.
+        task: What the data set must be for.
+        subset: Text file that lists the images to keep; by default the one ``<split>_subset*.txt``
+            in ``root``. Detection only.
+        require_images: False keeps samples whose image is not there, where the annotations state
+            its size. Detection only.
+        cache: Folder for unpacked IDX files.
+
+    Raises:
+        DataError: The data cannot be read, are for another task, or ``strict`` met a problem.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split {split!r};{suggest(split, SPLITS)}")
+    if format is not None and format not in FORMATS:
+        raise DataError(f"format {format!r};{suggest(format, FORMATS)}")
+    if not root.exists():
+        raise DataError(f"{root}: no such data set")
+    request = Request(
+        root=root,
+        split=split,
+        ignore_classes=ignore_classes,
+        subset=subset,
+        require_images=require_images,
+    )
+    dataset = _read(format or recognise(root), request, cache)
+    if task is not None and dataset.task is not task:
+        raise DataError(f"{root}: {dataset.format} data for {dataset.task}, wanted {task}")
+    wrong = [problem for problem in dataset.problems if problem.kind not in NOTES]
+    if strict and wrong:
+        raise DataError(f"{root}: {len(wrong)} problems under --strict\n{summarise(wrong)}")
+    return dataset
+
+
+def summarise(problems: Iterable[Problem]) -> str:
+    """Returns one line a kind: how many, and the first few files with what was found there."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    return "\n".join(_line(kind, members) for kind, members in kinds.items())
+
+
+def _line(kind: str, members: list[Problem]) -> str:
+    shown = "; ".join(f"{member.path.name}: {member.detail}" for member in members[:_SHOWN])
+    more = f"; and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
+    return f"{kind} {len(members)}: {shown}{more}"
+
+
+def _read(form: str, request: Request, cache: Path | None) -> Dataset:
+    match form:
+        case "coco":
+            return coco.read(request)
+        case "yolo":
+            return yolo.read(request)
+        case "voc":
+            return voc.read(request)
+        case "folder":
+            return folder.read(request.root, request.split)
+        case _:
+            return idx.read(request.root, request.split, cache=cache)

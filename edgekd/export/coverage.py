@@ -1,0 +1,121 @@
+"""How much of a file really runs in integer, in the runtime's own optimised graph."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from edgekd.modelfile import Operator, read_operators
+from edgekd.modelfile.tflite_graph import read_tflite
+from edgekd.types import Check, Precision
+
+_INTEGER = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantize")
+_COMPUTING = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "ConvTranspose"}
+_ELEMENTWISE = {"Add", "Mul", "Sub", "Relu", "Concat", "MaxPool", "Resize", "Sigmoid"}
+# ONNX Runtime has no integer kernel for these between Q/DQ pairs, or needs none: they move data.
+_MOVES = {"MaxPool", "Resize", "Concat"}
+
+
+def check_tflite_coverage(path: Path, declared: tuple[str, ...]) -> Check:
+    """Returns whether every multiply-accumulate in a TFLite file is int8, and every float island.
+
+    TFLite executes what the file says: an operator with int8 tensors has an int8 kernel or fails.
+
+    Args:
+        path: The int8 file.
+        declared: Operators that the device profile wants in float.
+    """
+    operators = read_operators(path).operators
+    islands = []
+    for operator in read_tflite(path).operators:
+        tensors = (*operator.outputs, *(t for t in operator.inputs if t.data is None))
+        if any(not t.is_integer for t in tensors) and operator.native not in declared:
+            islands.append(f"{operator.native} {operator.outputs[0].name}")
+    return _check(path.name, "LiteRT", operators, islands, integer=None)
+
+
+def check_onnx_coverage(path: Path, declared: tuple[str, ...]) -> Check:
+    """Returns whether every multiply-accumulate runs in integer once ONNX Runtime has optimised.
+
+    The optimised graph is what ONNX Runtime itself writes for the session that the proof runs.
+    """
+    left = _left_float(path)
+    operators = read_operators(path).operators
+    islands = [f"{kind} {name}" for name, kind in left.items() if kind not in declared]
+    float_macs = {o.name for o in operators if o.macs and o.name in left}
+    return _check(
+        path.name,
+        "ONNX Runtime",
+        operators,
+        islands,
+        integer=sum(o.macs for o in operators if o.name not in float_macs),
+    )
+
+
+def check_asked_coverage(path: Path, declared: tuple[str, ...], runtime: str) -> Check:
+    """Returns whether an ONNX file asks its runtime for int8 in every multiply-accumulate.
+
+    For a runtime that is not here (TensorRT): what it is asked for, not what it does.
+    """
+    operators = read_operators(path).operators
+    islands = [
+        f"{o.native} {o.name}"
+        for o in operators
+        if o.macs and o.precision is not Precision.INT8 and o.native not in declared
+    ]
+    return _check(path.name, f"asked of {runtime}, not executed on it", operators, islands, None)
+
+
+def _left_float(path: Path) -> dict[str, str]:
+    """Returns name and type of every operator that ONNX Runtime leaves in float."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(optimised)
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(optimised).graph
+    return {
+        node.name: node.op_type
+        for node in graph.node
+        if node.op_type in (_COMPUTING | _ELEMENTWISE) and not _on_integers(graph, node)
+    }
+
+
+def _on_integers(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether an operator that only moves or compares values works on the integers themselves."""
+    if node.op_type not in _MOVES:
+        return False
+    producers = {o: n.op_type for n in graph.node for o in n.output}
+    inputs = graph.input[0].name
+    return all(
+        producers.get(name, "") != "DequantizeLinear" and name != inputs
+        for name in node.input[: None if node.op_type == "Concat" else 1]
+    )
+
+
+def _check(
+    file: str,
+    runtime: str,
+    operators: tuple[Operator, ...],
+    islands: list[str],
+    integer: int | None,
+) -> Check:
+    total = sum(o.macs for o in operators)
+    done = sum(o.macs for o in operators if o.precision is Precision.INT8)
+    done = done if integer is None else integer
+    share = done / total if total else 0.0
+    return Check(
+        name=f"coverage/{file}",
+        passed=share == 1.0 and not islands,
+        figure=f"{runtime}: {100 * share:.2f} % of {total / 1e6:.1f} M MACs in integer, "
+        f"{len(islands)} float islands",
+        mark="100 % of MACs in integer, no float island that the profile does not declare",
+        culprit=islands[0] if islands else None,
+        details={"share": share, "macs": total, "islands": islands},
+    )

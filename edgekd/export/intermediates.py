@@ -1,0 +1,86 @@
+"""What a runtime has at every quantized tensor, taken from the file as shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgekd.modelfile.onnx_graph import load_onnx
+
+Integers = NDArray[np.int8]
+
+
+def tflite_intermediates(
+    path: Path, indices: Mapping[str, int], images: NDArray[np.int8]
+) -> dict[str, Integers]:
+    """Returns every tensor as ``(B, C, H, W)`` or ``(B, C)``, from LiteRT's reference kernels.
+
+    Args:
+        path: The int8 file.
+        indices: Tensor name to the interpreter's index.
+        images: ``(B, H, W, C)`` int8 inputs.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+        num_threads=1,
+    )
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    rows: dict[str, list[Integers]] = {name: [] for name in indices}
+    for image in images:
+        interpreter.set_tensor(entry["index"], image[None])
+        interpreter.invoke()
+        for name, index in indices.items():
+            rows[name].append(interpreter.get_tensor(index))
+    return {name: _nchw(np.concatenate(values)) for name, values in rows.items()}
+
+
+def onnx_intermediates(
+    path: Path, names: Sequence[str], images: NDArray[np.float32]
+) -> dict[str, Integers]:
+    """Returns every named tensor as int8, from ONNX Runtime's integer kernels.
+
+    The tensors are made outputs of a copy in memory. ``session.qdqisint8allowed`` keeps int8
+    activations int8 on x86, as on Arm, instead of rewriting them to uint8.
+
+    Args:
+        path: The int8 (or uint8) file.
+        names: Outputs of QuantizeLinear nodes.
+        images: ``(B, C, H, W)`` float inputs.
+    """
+    import onnxruntime
+
+    model = load_onnx(path)
+    # The types of the added outputs are for ONNX Runtime to infer.
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = session.get_inputs()[0].name
+    runs = [session.run(list(names), {feed: image[None]}) for image in images]
+    return {
+        name: _as_int8(np.concatenate([run[rank] for run in runs]))
+        for rank, name in enumerate(names)
+    }
+
+
+def _as_int8(values: NDArray[np.generic]) -> Integers:
+    if values.dtype == np.uint8:
+        return (values.astype(np.int16) - 128).astype(np.int8)
+    return values.astype(np.int8)
+
+
+def _nchw(values: NDArray[np.int8]) -> Integers:
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values

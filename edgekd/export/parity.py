@@ -1,0 +1,136 @@
+"""The proof that an exported file computes what was trained.
+
+Three questions, each with a mark:
+
+* *parameters*: are the numbers in the file the trained ones? Every one of them must be.
+* *operators*: fed with the runtime's own integers, does each operator give what exact arithmetic
+  with the trained parameters gives? At least 99.9 % of values within one step, in every operator.
+* *end to end*: is the trained graph no further from any runtime than the two runtimes furthest
+  apart are from each other? Runtimes round differently, and depth multiplies it; equality to a
+  step from end to end is not to be had, and not asking at all is how faults hide.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.export.integer_graph import IntegerGraph, Pairs, parameter_differences
+from edgekd.export.replay import replay
+from edgekd.types import Check
+
+WITHIN_ONE = 0.999
+SAMPLING = 1.05
+"""Allowance for the sample of images in the end-to-end mark. The trained graph's arithmetic is all
+but ONNX Runtime's, so that their distances to a third runtime are equal but for chance."""
+
+Steps = Sequence[NDArray[np.int16]]
+"""One array of quantization steps for each output of the network."""
+
+
+def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs) -> Check:
+    """Returns whether every weight, scale, zero point and bias in the file is the trained one."""
+    found = parameter_differences(trained, shipped, pairs)
+    weights = sum(p.weight is not None for p, _ in pairs)
+    return Check(
+        name=f"parity/parameters/{shipped.source}",
+        passed=not found,
+        figure=(
+            f"{len(pairs)} operators, {weights} int8 weights byte-equal, scales, zero points and "
+            "biases equal"
+            if not found
+            else f"{len(found)} differences: {found[0].what}"
+        ),
+        mark="every parameter of the file is the trained one",
+        culprit=found[0].operator if found else None,
+        details={"differences": [f"{d.operator}: {d.what}" for d in found[:50]]},
+    )
+
+
+def check_operators(
+    trained: IntegerGraph,
+    shipped: IntegerGraph,
+    pairs: Pairs,
+    integers: Mapping[str, NDArray[np.int8]],
+    runtime: str,
+) -> Check:
+    """Returns whether every operator, replayed exactly from the runtime's own inputs, agrees.
+
+    Args:
+        trained: Gives the parameters.
+        shipped: Gives the names of tensors in the file.
+        pairs: From `align`.
+        integers: The runtime's value of every tensor of ``shipped``.
+        runtime: For messages.
+    """
+    shares: dict[str, float] = {}
+    counts = np.zeros(4, dtype=np.int64)
+    for operator, partner in pairs:
+        # The two inputs of an addition may come in either order; the sum does not care, and the
+        # grids follow the file's order.
+        inputs = [(integers[name], shipped.grids[name]) for name in partner.inputs]
+        expected = replay(operator, inputs).astype(np.int16)
+        got = integers[partner.output].astype(np.int16).reshape(expected.shape)
+        distance = np.abs(got - expected)
+        counts += np.bincount(distance.clip(max=3).ravel(), minlength=4)
+        shares[f"{operator.name} ({partner.name})"] = float((distance <= 1).mean())
+    culprit = next((name for name, share in shares.items() if share < WITHIN_ONE), None)
+    worst = min(shares, key=lambda name: shares[name])
+    total = max(1, int(counts.sum()))
+    return Check(
+        name=f"parity/operators/{shipped.source}",
+        passed=culprit is None,
+        figure=(
+            f"{runtime}: {100 * counts[0] / total:.3f} % equal, "
+            f"{100 * counts[:2].sum() / total:.4f} % within one step; worst operator "
+            f"{100 * shares[worst]:.3f} %"
+        ),
+        mark=f"in every operator {100 * WITHIN_ONE:.1f} % of values within one step",
+        culprit=culprit,
+        details={
+            "within_one": shares,
+            "histogram": {runtime: _histogram(counts)},
+        },
+    )
+
+
+def check_end_to_end(trained: Steps, runtimes: Mapping[str, Steps]) -> Check:
+    """Returns whether the trained graph is as close to each runtime as runtimes are to each other.
+
+    Args:
+        trained: Outputs of the fake-quantized graph, in steps.
+        runtimes: Name to outputs of the same images, in steps.
+    """
+    everyone = {"trained": trained, **runtimes}
+    distances: dict[str, float] = {}
+    histograms: dict[str, Any] = {}
+    for a, b in itertools.combinations(everyone, 2):
+        joined = np.concatenate(
+            [np.abs(x - y).ravel() for x, y in zip(everyone[a], everyone[b], strict=True)]
+        )
+        distances[f"{a} - {b}"] = float(np.sqrt((joined.astype(np.float64) ** 2).mean()))
+        histograms[f"{a} - {b}"] = _histogram(np.bincount(joined.clip(max=3), minlength=4))
+    own = {k: v for k, v in distances.items() if k.startswith("trained - ")}
+    between = {k: v for k, v in distances.items() if k not in own}
+    furthest = max(own, key=lambda k: own[k])
+    widest = max(between, key=lambda k: between[k])
+    passed = own[furthest] <= SAMPLING * between[widest]
+    return Check(
+        name="parity/end-to-end",
+        passed=passed,
+        figure=f"{furthest}: {own[furthest]:.3f} steps RMS; {widest}: {between[widest]:.3f}",
+        mark="no further from any runtime than the two furthest runtimes are from each other",
+        culprit=None if passed else furthest,
+        details={"rms_steps": distances, "histogram": histograms},
+    )
+
+
+def _histogram(counts: NDArray[np.int64]) -> dict[str, float]:
+    total = max(1, int(counts.sum()))
+    return {
+        key: float(n) / total for key, n in zip(("0", "1", "2", ">2"), counts, strict=True)
+    }

@@ -1,0 +1,174 @@
+"""All proofs of a run's files, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.fx import GraphModule
+
+from edgekd.device import Device, load_device
+from edgekd.errors import ProofError
+from edgekd.export.conformance import check_conformance
+from edgekd.export.coverage import (
+    check_asked_coverage,
+    check_onnx_coverage,
+    check_tflite_coverage,
+)
+from edgekd.export.integer_graph import IntegerGraph, align
+from edgekd.export.intermediates import onnx_intermediates, tflite_intermediates
+from edgekd.export.parity import (
+    Steps,
+    check_end_to_end,
+    check_operators,
+    check_parameters,
+)
+from edgekd.export.read_onnx import onnx_integer_graph
+from edgekd.export.read_tflite import tflite_graph
+from edgekd.export.read_torch import integer_graph
+from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
+from edgekd.types import Artifact, Check, Format, Precision
+
+Pixels = NDArray[np.uint8]
+
+_ORT = "onnxruntime"
+_LITERT: dict[str, Kernels] = {
+    "LiteRT XNNPACK": "default",
+    "LiteRT builtin": "builtin",
+    "LiteRT reference": "reference",
+}
+
+
+def prove(
+    artifacts: Sequence[Artifact], trained: GraphModule, device: Device, images: Pixels
+) -> tuple[Check, ...]:
+    """Returns every check of every int8 file, failed ones included.
+
+    Args:
+        artifacts: What was exported.
+        trained: The converted graph with folded weights.
+        device: Whose rules the files must keep.
+        images: ``(N, H, W, C)`` letterboxed real images.
+    """
+    reference = integer_graph(trained)
+    checks: list[Check] = []
+    steps: dict[str, Steps] = {}
+    integer = [a for a in artifacts if a.precision is Precision.INT8]
+    for artifact in integer:
+        checks += _prove_file(artifact, reference, device, images)
+        steps |= _runtime_steps(artifact, reference, images)
+    checks += [_conformance(a, device) for a in artifacts]
+    if len(steps) > 1:
+        checks.append(check_end_to_end(_trained_steps(trained, reference, images), steps))
+    return tuple(checks)
+
+
+def require_passed(checks: Sequence[Check]) -> None:
+    """Raises `ProofError` naming the first failed proof and the operator that breaks it."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        first = failed[0]
+        where = f" at {first.culprit}" if first.culprit else ""
+        raise ProofError(
+            f"{len(failed)} of {len(checks)} proofs failed; first {first.name}{where}: "
+            f"{first.figure} (demanded: {first.mark})"
+        )
+
+
+def _prove_file(
+    artifact: Artifact, reference: IntegerGraph, device: Device, images: Pixels
+) -> list[Check]:
+    path, declared = artifact.path, device.quantization.float_islands
+    if artifact.format is Format.ONNX:
+        shipped = onnx_integer_graph(path)
+        runtime = device.runtimes[Format.ONNX].name if artifact.form == "board" else _ORT
+        coverage = (
+            check_onnx_coverage(path, declared)
+            if runtime == _ORT
+            else check_asked_coverage(path, declared, runtime)
+        )
+    else:
+        shipped, indices = tflite_graph(path)
+        coverage = check_tflite_coverage(path, declared)
+    try:
+        pairs = align(reference, shipped)
+    except ProofError as error:
+        wiring = Check(
+            name=f"parity/parameters/{path.name}",
+            passed=False,
+            figure=str(error),
+            mark="the file's operators are wired as the trained ones",
+            culprit=str(error),
+        )
+        return [wiring, coverage]
+    if artifact.format is Format.ONNX:
+        names = list(shipped.grids)
+        integers = onnx_intermediates(path, names, _as_float(images))
+        runtime = "ONNX Runtime"
+    else:
+        integers = tflite_intermediates(path, indices, _as_int8(images))
+        runtime = "LiteRT reference kernels"
+    return [
+        check_parameters(reference, shipped, pairs),
+        check_operators(reference, shipped, pairs, integers, runtime),
+        coverage,
+    ]
+
+
+def _runtime_steps(artifact: Artifact, reference: IntegerGraph, images: Pixels) -> dict[str, Steps]:
+    """Returns the outputs in steps of every runtime that executes the file as shipped."""
+    if artifact.format is Format.ONNX:
+        runner = OnnxRunner(artifact.path, int8_native=artifact.form == "board")
+        reals = [runner.run(image[None]) for image in _as_float(images)]
+        stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
+        return {f"ONNX Runtime ({artifact.path.name})": _to_steps(stacked, reference)}
+    result: dict[str, Steps] = {}
+    for name, kernels in _LITERT.items():
+        lite = TfliteRunner(artifact.path, kernels=kernels)
+        rows = [lite.run(image[None]) for image in _as_int8(images)]
+        stacked = [np.concatenate(values) for values in zip(*rows, strict=True)]
+        result[name] = [_nchw(v).astype(np.int16) for v in stacked]
+    return result
+
+
+@torch.no_grad()
+def _trained_steps(trained: GraphModule, reference: IntegerGraph, images: Pixels) -> Steps:
+    outputs = [trained(torch.from_numpy(image[None])) for image in _as_float(images)]
+    stacked = [torch.cat(values).numpy() for values in zip(*outputs, strict=True)]
+    return _to_steps(stacked, reference)
+
+
+def _to_steps(reals: Sequence[NDArray[np.float32]], reference: IntegerGraph) -> Steps:
+    steps = []
+    for values, name in zip(reals, reference.outputs, strict=True):
+        grid = reference.grids[name]
+        steps.append((np.rint(values / grid.scale) + grid.zero_point).astype(np.int16))
+    return steps
+
+
+def _conformance(artifact: Artifact, device: Device) -> Check:
+    device = load_device("host") if artifact.form == "host" else device
+    findings = check_conformance(artifact.path, device)
+    first = findings[0] if findings else None
+    return Check(
+        name=f"conformance/{artifact.path.name}",
+        passed=first is None,
+        figure=f"{len(findings)} broken rules" + (f": {first.message}" if first else ""),
+        mark=f"the rules of {device.id}'s runtimes",
+        culprit=first.rule if first else None,
+        details={"findings": [f"{f.rule}: {f.message}" for f in findings[:50]]},
+    )
+
+
+def _as_float(images: Pixels) -> NDArray[np.float32]:
+    return ((images.astype(np.float32) - 128.0) / 128.0).transpose(0, 3, 1, 2)
+
+
+def _as_int8(images: Pixels) -> NDArray[np.int8]:
+    return (images.astype(np.int16) - 128).astype(np.int8)
+
+
+def _nchw(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values

@@ -1,0 +1,200 @@
+"""The export stage: graphs in, proven files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.fx import GraphModule
+
+import edgekd
+from edgekd.device import Device
+from edgekd.export import onnx_file, tflite_file
+from edgekd.files import sha256_of, write_atomic
+from edgekd.modelfile import read_operators
+from edgekd.modelfile.contract import Contract, Decoding, dump_contract
+from edgekd.modelfile.tflite_graph import read_tflite
+from edgekd.nets.card import Card
+from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """What is exported.
+
+    Attributes:
+        floating: Folded float graph that returns the raw outputs alone.
+        integer: Converted, weights folded to int8 (for ONNX and for the proof).
+        unfolded: Converted, weights behind a quantize operator (for the TFLite converter).
+    """
+
+    floating: GraphModule
+    integer: GraphModule
+    unfolded: GraphModule
+
+
+def output_names(card: Card) -> tuple[str, ...]:
+    """Returns ``scores_8, boxes_8, scores_16, …`` or ``logits``."""
+    if card.task is Task.CLASSIFICATION:
+        return ("logits",)
+    return tuple(f"{role}_{stride}" for stride in card.strides for role in ("scores", "boxes"))
+
+
+def export_files(
+    graphs: Graphs,
+    card: Card,
+    device: Device,
+    formats: Sequence[Format],
+    *,
+    folder: Path,
+    recipe_sha256: str,
+) -> tuple[Artifact, ...]:
+    """Writes float and int8 files, all from the same scales, and returns what was written.
+
+    An ``int8-host.onnx`` holds the scales of ``int8.onnx`` as uint8 activations, which is the form
+    that is fast on an x86 workstation; where the device *is* such a host, it is the only one.
+
+    Raises:
+        ExportError: A converter refuses the network.
+    """
+    writer = _Writer(card, device, folder, recipe_sha256)
+    artifacts = []
+    if Format.ONNX in formats:
+        artifacts += writer.onnx(graphs)
+    if Format.TFLITE in formats:
+        artifacts += writer.tflite(graphs)
+    decoder = Path(edgekd.__file__).with_name("decoder.py").read_text(encoding="utf-8")
+    write_atomic(folder / "decoder.py", decoder)
+    return tuple(artifacts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    card: Card
+    device: Device
+    folder: Path
+    recipe: str
+
+    def onnx(self, graphs: Graphs) -> list[Artifact]:
+        names, opset = output_names(self.card), self.device.quantization.opset
+        example = torch.zeros(self.card.input_shape)
+        floating = onnx_file.onnx_model(graphs.floating, example, names, opset)
+        integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
+        models = [("float.onnx", floating, Precision.FLOAT32, False)]
+        if self.device.quantization.activation_dtype_onnx == "int8":
+            models.append(("int8.onnx", integer, Precision.INT8, False))
+        models.append(("int8-host.onnx", onnx_file.as_uint8(integer), Precision.INT8, True))
+        artifacts = []
+        for name, model, precision, host in models:
+            contract = self._contract(precision, host=host)
+            blob = onnx_file.with_contract(model, dump_contract(contract))
+            artifacts.append(self._write(name, blob, contract))
+        return artifacts
+
+    def tflite(self, graphs: Graphs) -> list[Artifact]:
+        names, shape = output_names(self.card), self.card.input_shape
+        artifacts = []
+        for name, graph, integer in (
+            ("float.tflite", graphs.floating, False),
+            ("int8.tflite", graphs.unfolded, True),
+        ):
+            blob = tflite_file.tflite_model(graph, shape, names, integer=integer)
+            bare = self.folder / name
+            write_atomic(bare, blob)
+            precision = Precision.INT8 if integer else Precision.FLOAT32
+            contract = _with_grids(self._contract(precision, host=False), bare)
+            labelled = tflite_file.with_contract(blob, dump_contract(contract))
+            artifacts.append(self._write(name, labelled, contract))
+        return artifacts
+
+    def _contract(self, precision: Precision, *, host: bool) -> Contract:
+        """Returns the contract of an ONNX file: float at its border, NCHW."""
+        card = self.card
+        layout: Literal["NCHW", "NC"] = "NCHW" if card.task is Task.DETECTION else "NC"
+        outputs = []
+        for name in output_names(card):
+            role, _, stride = name.partition("_")
+            cell = int(stride or 0)
+            channels = 4 if role == "boxes" else len(card.classes)
+            shape = (1, channels, card.height // cell, card.width // cell) if cell else (1, channels)
+            outputs.append(
+                OutputContract(
+                    name=name,
+                    role=role,  # type: ignore[arg-type] - output_names makes only the legal ones
+                    stride=cell,
+                    shape=shape,
+                    layout=layout,
+                    dtype="float32",
+                )
+            )
+        return Contract(
+            task=card.task,
+            target=self.device.id,
+            precision=precision,
+            form="host" if host else "board",
+            classes=card.classes,
+            input=InputContract(
+                height=card.height,
+                width=card.width,
+                channels=card.channels,
+                layout="NCHW",
+                dtype="float32",
+                mean=card.mean,
+                std=card.std,
+            ),
+            outputs=tuple(outputs),
+            decoding=Decoding(decoder="edgedet" if card.task is Task.DETECTION else "none"),
+            recipe=self.recipe,
+            edgekd=edgekd.__version__,
+        )
+
+    def _write(self, name: str, blob: bytes, contract: Contract) -> Artifact:
+        path = self.folder / name
+        write_atomic(path, blob)
+        write_atomic(path.with_name(f"{name}.contract.json"), dump_contract(contract))
+        operators = read_operators(path)
+        return Artifact(
+            path=path,
+            format=Format(path.suffix[1:]),
+            precision=contract.precision,
+            form=contract.form,
+            task=contract.task,
+            target=contract.target,
+            classes=contract.classes,
+            input=contract.input,
+            outputs=contract.outputs,
+            sha256=sha256_of(path),
+            size_bytes=len(blob),
+            parameters=operators.parameters,
+            macs=operators.macs,
+        )
+
+
+def _with_grids(contract: Contract, path: Path) -> Contract:
+    """Returns the contract of a TFLite file: its own layout, types, scales and zero points."""
+    graph = read_tflite(path)
+    entry = graph.inputs[0]
+    integer = entry.is_integer
+    image = replace(
+        contract.input,
+        layout="NHWC",
+        dtype="int8" if integer else "float32",
+        scale=float(entry.scales[0]) if integer else None,
+        zero_point=int(entry.zero_points[0]) if integer else None,
+    )
+    outputs = []
+    for spec, tensor in zip(contract.outputs, graph.outputs, strict=True):
+        outputs.append(
+            replace(
+                spec,
+                shape=tuple(int(n) for n in tensor.shape),
+                layout="NHWC" if spec.layout == "NCHW" else spec.layout,
+                dtype="int8" if tensor.is_integer else "float32",
+                scale=float(tensor.scales[0]) if tensor.is_integer else None,
+                zero_point=int(tensor.zero_points[0]) if tensor.is_integer else None,
+            )
+        )
+    return replace(contract, input=image, outputs=tuple(outputs))

@@ -1,0 +1,129 @@
+"""The operators of a TFLite file. Its converter has fused activations and folded batch norms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from edgekd.errors import ModelError
+from edgekd.modelfile.operators import Operator, OperatorKind
+from edgekd.modelfile.tflite_graph import (
+    INTEGER_TYPES,
+    TfliteOperator,
+    TfliteTensor,
+    read_tflite,
+)
+from edgekd.types import Precision
+
+_CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE")
+_KINDS = {
+    OperatorKind.CONV: "CONV_2D CONV_3D",
+    OperatorKind.DEPTHWISE_CONV: "DEPTHWISE_CONV_2D",
+    OperatorKind.TRANSPOSED_CONV: "TRANSPOSE_CONV",
+    OperatorKind.FULLY_CONNECTED: "FULLY_CONNECTED",
+    OperatorKind.MATMUL: "BATCH_MATMUL",
+    OperatorKind.ELEMENTWISE: (
+        "ADD SUB MUL DIV MAXIMUM MINIMUM POW SQUARED_DIFFERENCE SQUARE SQRT RSQRT EXP LOG NEG "
+        "ABS FLOOR ROUND"
+    ),
+    OperatorKind.ACTIVATION: (
+        "RELU RELU6 RELU_N1_TO_1 LEAKY_RELU PRELU ELU GELU HARD_SWISH LOGISTIC TANH SOFTMAX "
+        "LOG_SOFTMAX L2_NORMALIZATION"
+    ),
+    OperatorKind.POOL: "AVERAGE_POOL_2D MAX_POOL_2D SUM MEAN REDUCE_MAX REDUCE_MIN",
+    OperatorKind.RESIZE: "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
+    OperatorKind.CONCAT: "CONCATENATION PACK",
+    OperatorKind.MOVE: (
+        "RESHAPE TRANSPOSE PAD PADV2 MIRROR_PAD SLICE STRIDED_SLICE SPLIT SPLIT_V SQUEEZE "
+        "EXPAND_DIMS GATHER UNPACK TILE DEPTH_TO_SPACE SPACE_TO_DEPTH BATCH_TO_SPACE_ND "
+        "SPACE_TO_BATCH_ND BROADCAST_TO REVERSE_V2 CAST"
+    ),
+    OperatorKind.QUANTIZE: "QUANTIZE",
+    OperatorKind.DEQUANTIZE: "DEQUANTIZE",
+}
+_WEIGHTED = (
+    OperatorKind.CONV,
+    OperatorKind.DEPTHWISE_CONV,
+    OperatorKind.TRANSPOSED_CONV,
+    OperatorKind.FULLY_CONNECTED,
+)
+_FILTER = 1  # Input that holds the weights, in every weighted operator of the schema.
+_INDEX_TYPES = ("INT32", "INT64", "BOOL", "STRING")
+_KIND_OF = {native: kind for kind, natives in _KINDS.items() for native in natives.split()}
+
+
+def tflite_operators(path: Path) -> tuple[Operator, ...]:
+    """Returns the operators of a TFLite file.
+
+    Raises:
+        ModelError: As ``read_tflite``, or the file holds control flow.
+    """
+    operators: list[Operator] = []
+    counted: set[int] = set()
+    constant: set[int] = set()
+    for item in read_tflite(path).operators:
+        if item.native in _CONTROL_FLOW:
+            raise ModelError(
+                f"{path}: operator {item.native} makes the cost depend on data; "
+                "export a graph without control flow"
+            )
+        if all(tensor.data is not None or id(tensor) in constant for tensor in item.inputs):
+            constant.update(map(id, item.outputs))  # Such as float16 weights being unpacked.
+        else:
+            try:
+                operators.append(_operator(item, constant, counted))
+            except IndexError as missing:
+                raise ModelError(f"{path}: operator {item.native} lacks an input") from missing
+    return tuple(operators)
+
+
+def _operator(item: TfliteOperator, constant: set[int], counted: set[int]) -> Operator:
+    kind = _KIND_OF.get(item.native, OperatorKind.OTHER)
+    activations, weights = [], []
+    for tensor in item.inputs:
+        if tensor.data is None and id(tensor) not in constant:
+            activations.append(tensor)
+        elif tensor.dtype not in _INDEX_TYPES or tensor.scales.size:  # An int32 bias has scales.
+            weights.append(tensor)
+    fresh = [tensor for tensor in weights if id(tensor) not in counted]
+    counted.update(map(id, fresh))
+    return Operator(
+        kind=kind,
+        native=item.native,
+        name=item.outputs[0].name if item.outputs else "",
+        macs=_macs(kind, item),
+        parameters=sum(tensor.elements for tensor in fresh),
+        input_bytes=sum(tensor.size_bytes for tensor in activations),
+        weight_bytes=sum(tensor.size_bytes for tensor in weights),
+        output_bytes=sum(tensor.size_bytes for tensor in item.outputs),
+        precision=_precision(kind, item, activations),
+        input_shapes=tuple(tensor.shape for tensor in activations),
+        output_shapes=tuple(tensor.shape for tensor in item.outputs),
+    )
+
+
+def _precision(
+    kind: OperatorKind, item: TfliteOperator, activations: list[TfliteTensor]
+) -> Precision:
+    decisive = [item.inputs[_FILTER]] if kind in _WEIGHTED else item.outputs
+    types = {tensor.dtype for tensor in (*activations, *decisive)} - set(_INDEX_TYPES)
+    if types and types.issubset(INTEGER_TYPES):
+        return Precision.INT8
+    return Precision.FLOAT16 if types == {"FLOAT16"} else Precision.FLOAT32
+
+
+def _macs(kind: OperatorKind, item: TfliteOperator) -> int:
+    """Returns the multiply-accumulates; filters are stored output channel, height, width, input."""
+    outputs = sum(tensor.elements for tensor in item.outputs)
+    if kind is OperatorKind.MATMUL:
+        return outputs * item.inputs[0].shape[-1]
+    if kind not in _WEIGHTED:
+        return 0
+    filters = item.inputs[_FILTER].shape
+    if kind is OperatorKind.DEPTHWISE_CONV:
+        return outputs * math.prod(filters[1:3])
+    if kind is OperatorKind.TRANSPOSED_CONV:
+        return item.inputs[2].elements * math.prod(filters[:3])
+    if item.native == "CONV_3D":  # Depth, height, width, input channel, output channel.
+        return outputs * math.prod(filters[:-1])
+    return outputs * math.prod(filters[1:])

@@ -1,0 +1,105 @@
+"""The backbone that edgedet and edgecls share: dense blocks early, depthwise blocks late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError, suggest
+from edgekd.nets.blocks import (
+    ConvNormAct,
+    FusedInvertedResidual,
+    InvertedResidual,
+    PoolPyramid,
+    round_channels,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """Size of a family member.
+
+    Attributes:
+        width: Multiplies every channel count.
+        depth: Blocks a stage, after the one that reduces resolution.
+        neck: Channels of the pyramid before ``width``.
+    """
+
+    width: float
+    depth: tuple[int, int, int, int]
+    neck: int = 48
+
+
+SCALES = {
+    "n": Scale(width=1.0, depth=(0, 1, 2, 1)),
+    "s": Scale(width=1.5, depth=(0, 2, 3, 2)),
+    "m": Scale(width=2.5, depth=(1, 2, 4, 3)),
+    "l": Scale(width=4.0, depth=(1, 3, 5, 3)),
+}
+
+_CHANNELS = (16, 16, 32, 64, 112)
+
+
+def scale_of(architecture: str, family: str) -> Scale:
+    """Returns the scale named by ``<family>-<size>``.
+
+    Raises:
+        ModelError: No such family member.
+    """
+    legal = {f"{family}-{size}": scale for size, scale in SCALES.items()}
+    if architecture not in legal:
+        raise ModelError(f"unknown architecture {architecture!r}{suggest(architecture, legal)}")
+    return legal[architecture]
+
+
+class Backbone(nn.Module):
+    """Features at strides 4, 8, 16 and 32.
+
+    Attributes:
+        channels: Channels of the four features, finest first.
+    """
+
+    def __init__(self, image_channels: int, scale: Scale) -> None:
+        super().__init__()
+        stem, *widths = (round_channels(c * scale.width) for c in _CHANNELS)
+        self.channels = tuple(widths)
+        self.stem = ConvNormAct(image_channels, stem, 3, 2)
+        stages = []
+        for index, (outputs, depth) in enumerate(zip(widths, scale.depth, strict=True)):
+            inputs = stem if index == 0 else widths[index - 1]
+            block = FusedInvertedResidual if index < 2 else InvertedResidual
+            expansion = 2.0 if index < 2 else 3.0
+            blocks: list[nn.Module] = [block(inputs, outputs, 2, expansion)]
+            blocks += [block(outputs, outputs, 1, expansion) for _ in range(depth)]
+            if index == 3:
+                blocks.append(PoolPyramid(outputs))
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the features at strides 4, 8, 16, 32 for ``x`` of ``(B, C, H, W)``."""
+        features = []
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return tuple(features)
+
+
+def initialise(net: nn.Module) -> None:
+    """Draws convolution weights from He's normal distribution, in place."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+
+
+def channels_last(net: nn.Module) -> nn.Module:
+    """Returns ``net`` with channels-last weights: three times faster steps on a CPU."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,156 @@
+"""A network and its card: what it is, what it expects, what its outputs mean.
+
+A checkpoint is one safetensors file whose metadata holds the card as JSON. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from edgekd.errors import ModelError
+from edgekd.files import write_atomic
+from edgekd.nets.backbone import channels_last, scale_of
+from edgekd.nets.classifier import EdgeCls
+from edgekd.nets.detector import EdgeDet
+from edgekd.strict import from_mapping
+from edgekd.types import Task
+
+_KEY = "edgekd"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What a network is.
+
+    Attributes:
+        architecture: Family member, such as ``edgedet-n`` or ``edgecls-s``.
+        classes: Names, indexed by label.
+        height: Of the input, pixels; a multiple of the largest stride.
+        width: Of the input, pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean: Subtracted from a pixel in 0..255.
+        std: Then divided by.
+        strides: Pixels of the input per cell, one a level; empty for a classifier.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    height: int
+    width: int
+    channels: int = 3
+    mean: float = 128.0
+    std: float = 128.0
+    strides: tuple[int, ...] = (8, 16, 32)
+
+    def __post_init__(self) -> None:
+        coarsest = max(self.strides, default=32)
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if value < coarsest or value % coarsest:
+                raise ModelError(f"input {name} {value}: must be a multiple of {coarsest}")
+        if self.channels not in (1, 3):
+            raise ModelError(f"channels {self.channels}: legal are 1 (grey) and 3 (RGB)")
+        if not self.classes:
+            raise ModelError("a network needs at least one class")
+
+    @property
+    def task(self) -> Task:
+        """Detection for edgedet, classification for edgecls."""
+        detects = self.architecture.startswith("edgedet")
+        return Task.DETECTION if detects else Task.CLASSIFICATION
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """``(1, C, H, W)``."""
+        return (1, self.channels, self.height, self.width)
+
+
+Net = EdgeDet | EdgeCls
+
+
+def build(card: Card, seed: int = 0) -> Net:
+    """Returns a freshly initialised network, the same for the same seed.
+
+    Raises:
+        ModelError: No such architecture.
+    """
+    net: Net
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if card.architecture.startswith("edgecls"):
+            scale = scale_of(card.architecture, "edgecls")
+            net = EdgeCls(scale=scale, classes=len(card.classes), channels=card.channels)
+        else:
+            scale = scale_of(card.architecture, "edgedet")
+            net = EdgeDet(
+                scale=scale,
+                classes=len(card.classes),
+                channels=card.channels,
+                strides=card.strides,
+            )
+    channels_last(net)
+    return net
+
+
+def save_net(path: Path, net: nn.Module, card: Card, *, half: bool = False) -> None:
+    """Writes weights and card as safetensors; ``half`` stores weights as float16."""
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for name, value in net.state_dict().items()
+    }
+    blob = safetensors.torch.save(state, {_KEY: json.dumps(asdict(card), sort_keys=True)})
+    write_atomic(path, blob)
+
+
+def load_card(path: Path) -> Card:
+    """Returns the card in a checkpoint, without reading its weights.
+
+    Raises:
+        ModelError: Not a safetensors file of ours.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path}: not a .safetensors checkpoint; pickled checkpoints (.pt, .pth) can run code "
+            "when they are loaded and are not accepted, `edgekd train` writes safetensors"
+        )
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint")
+    try:
+        with safetensors.safe_open(path, framework="pt") as archive:  # type: ignore[no-untyped-call]
+            metadata = archive.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise ModelError(f"{path}: not a whole safetensors file ({error})") from error
+    if _KEY not in metadata:
+        raise ModelError(f"{path}: safetensors without an {_KEY!r} card; `edgekd train` writes one")
+    return from_mapping(Card, json.loads(metadata[_KEY]), str(path), ModelError)
+
+
+def load_net(path: Path) -> tuple[Net, Card]:
+    """Returns the network in a checkpoint, in ``eval`` mode, and its card.
+
+    Raises:
+        ModelError: The file is not one of ours, or its weights do not fit its card.
+    """
+    card = load_card(path)
+    net = build(card)
+    state = safetensors.torch.load_file(path)
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ModelError(f"{path}: weights do not fit {card.architecture}: {first}") from error
+    net.eval()
+    return net, card
+
+
+def resized(card: Card, *, architecture: str) -> Card:
+    """Returns the card of another family member with the same contract."""
+    return replace(card, architecture=architecture)

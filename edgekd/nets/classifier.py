@@ -1,0 +1,37 @@
+"""edgecls: a classifier on edgedet's backbone. Raw logits; softmax is outside the graph."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from edgekd.nets.backbone import Backbone, Scale, initialise
+from edgekd.nets.blocks import ConvNormAct, round_channels
+
+
+class EdgeCls(nn.Module):
+    """Classifier with global average pooling.
+
+    Attributes:
+        strides: Empty; a classifier has no levels.
+    """
+
+    strides: tuple[int, ...] = ()
+
+    def __init__(self, *, scale: Scale, classes: int, channels: int = 3) -> None:
+        super().__init__()
+        self.backbone = Backbone(channels, scale)
+        hidden = round_channels(self.backbone.channels[-1] * 2)
+        self.features = ConvNormAct(self.backbone.channels[-1], hidden)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classify = nn.Linear(hidden, classes)
+        initialise(self)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Module paths for feature distillation: the last feature map."""
+        return ("features",)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns ``((B, classes) logits,)`` for ``x`` of ``(B, C, H, W)``."""
+        pooled = self.pool(self.features(self.backbone(x)[-1])).flatten(1)
+        return (self.classify(pooled),)

@@ -1,0 +1,124 @@
+"""edgedet: a detector for integer hardware. Raw per-level outputs; the decoder is outside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.nets.backbone import Backbone, Scale, initialise
+from edgekd.nets.blocks import ConvNormAct, Separable, round_channels
+
+
+class Pyramid(nn.Module):
+    """Top-down then bottom-up feature pyramid that merges by addition.
+
+    Addition rather than concatenation: an int8 concatenation forces one scale on all its inputs,
+    an addition rescales each.
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvNormAct(c, channels) for c in inputs)
+        self.top_down = nn.ModuleList(Separable(channels, channels) for _ in inputs[1:])
+        self.down = nn.ModuleList(Separable(channels, channels, 2) for _ in inputs[1:])
+        self.out = nn.ModuleList(Separable(channels, channels) for _ in inputs)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Returns one ``(B, channels, H_l, W_l)`` a level, finest first."""
+        levels = [layer(x) for layer, x in zip(self.lateral, features, strict=True)]
+        for index in range(len(levels) - 2, -1, -1):
+            upsampled = functional.interpolate(levels[index + 1], scale_factor=2.0, mode="nearest")
+            levels[index] = self.top_down[index](levels[index] + upsampled)
+        outputs = [self.out[0](levels[0])]
+        for index in range(1, len(levels)):
+            merged = levels[index] + self.down[index - 1](outputs[-1])
+            outputs.append(self.out[index](merged))
+        return outputs
+
+
+class Branch(nn.Sequential):
+    """One branch of the head at one level: separable convolutions, then a 1x1 with bias."""
+
+    def __init__(self, channels: int, outputs: int, depth: int) -> None:
+        super().__init__(
+            *(Separable(channels, channels) for _ in range(depth)),
+            nn.Conv2d(channels, outputs, 1),
+        )
+
+
+class EdgeDet(nn.Module):
+    """Anchor-free detector with separate class and box branches at every level.
+
+    Separate outputs because one int8 scale cannot serve class logits and box values.
+
+    Attributes:
+        strides: Pixels of the input per cell, one a level.
+        taps: Paths of the modules whose outputs are the pyramid's levels, for feature distillation.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: Scale,
+        classes: int,
+        channels: int = 3,
+        strides: tuple[int, ...] = (8, 16, 32),
+    ) -> None:
+        super().__init__()
+        self.strides = strides
+        self.backbone = Backbone(channels, scale)
+        width = round_channels(scale.neck * scale.width)
+        inputs = [c for c, s in zip(self.backbone.channels, (4, 8, 16, 32), strict=True) if s in strides]
+        self.pyramid = Pyramid(inputs, width)
+        self.scores = nn.ModuleList(Branch(width, classes, 1) for _ in strides)
+        self.boxes = nn.ModuleList(Branch(width, 4, 1) for _ in strides)
+        initialise(self)
+        self._prior()
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Module paths of the pyramid's outputs, finest first."""
+        return tuple(f"pyramid.out.{index}" for index in range(len(self.strides)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns class logits and raw boxes, level by level.
+
+        Args:
+            x: ``(B, C, H, W)``, (pixel - 128) / 128; H and W multiples of the largest stride.
+
+        Returns:
+            ``(scores, boxes)`` a level, flattened, finest first: ``(B, classes, H/s, W/s)`` logits
+            and ``(B, 4, H/s, W/s)`` raw (dx, dy, log w, log h), decoded by `edgekd.decoder`.
+        """
+        features = self.backbone(x)
+        wanted = [f for f, s in zip(features, (4, 8, 16, 32), strict=True) if s in self.strides]
+        outputs: list[Tensor] = []
+        for level, feature in enumerate(self.pyramid(wanted)):
+            outputs += [self.scores[level](feature), self.boxes[level](feature)]
+        return tuple(outputs)
+
+    def _prior(self, probability: float = 0.01) -> None:
+        """Starts every class at ``probability`` (focal loss, arXiv 1708.02002, section 3.3)."""
+        for branch in self.scores:
+            nn.init.constant_(branch[-1].bias, -math.log((1 - probability) / probability))
+            nn.init.normal_(branch[-1].weight, std=0.01)
+        for branch in self.boxes:
+            nn.init.normal_(branch[-1].weight, std=0.01)
+
+
+def cell_centres(
+    shapes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Returns cell centres ``(P, 2)`` in input pixels (x, y) and their strides ``(P,)``."""
+    centres, sizes = [], []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        ys = (torch.arange(height, device=device) + 0.5) * stride
+        xs = (torch.arange(width, device=device) + 0.5) * stride
+        grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
+        centres.append(torch.stack((grid_x, grid_y), dim=-1).reshape(-1, 2))
+        sizes.append(torch.full((height * width,), float(stride), device=device))
+    return torch.cat(centres), torch.cat(sizes)

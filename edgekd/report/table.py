@@ -1,0 +1,171 @@
+"""What the terminal and the HTML face have to say, as text, before either lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgekd.errors import RunError
+from edgekd.report import figures
+from edgekd.types import (
+    Basis,
+    ClassificationMetrics,
+    Comparison,
+    DetectionMetrics,
+    Latency,
+    ModelRow,
+    RunRecord,
+    Task,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultLine:
+    """One line of the result table; every figure is text, ``-`` where there is none.
+
+    Attributes:
+        accuracy: One text per name in :func:`accuracy_names`.
+        measured: Median and 90th percentile in milliseconds.
+        predicted: Milliseconds, ``-`` where there is no prediction.
+        predicted_range: Its interval, empty where there is no prediction.
+        predicted_label: How far the prediction can be trusted, empty where there is none.
+    """
+
+    name: str
+    runtime: str
+    precision: str
+    accuracy: tuple[str, ...]
+    parameters: str
+    macs: str
+    size: str
+    measured: tuple[str, str]
+    predicted: str
+    predicted_range: str
+    predicted_label: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonLine:
+    """One difference with its paired interval, as text."""
+
+    of: str
+    minus: str
+    metric: str
+    difference: str
+    confidence: str
+    verdict: str
+
+
+def accuracy_names(task: Task) -> tuple[str, str]:
+    """Returns the two metrics that stand in the result table."""
+    first, second = figures.TASK_METRICS[task][:2]
+    return first, second
+
+
+def result_lines(record: RunRecord) -> tuple[ResultLine, ...]:
+    """Returns the result table, one line per model.
+
+    Raises:
+        RunError: A prediction stands where a measurement belongs or the other way round, or a
+            model's metrics are of another task than the run's.
+    """
+    return tuple(_result_line(row, record) for row in record.rows)
+
+
+def comparison_lines(record: RunRecord) -> tuple[ComparisonLine, ...]:
+    """Returns the comparisons with the models' names in place of their keys."""
+    names = {row.key: row.name for row in record.rows}
+    return tuple(_comparison_line(comparison, names) for comparison in record.comparisons)
+
+
+def measured(rows: Sequence[ModelRow]) -> tuple[tuple[ModelRow, Latency], ...]:
+    """Returns the models that were timed, each with its latency."""
+    return tuple((row, row.measured) for row in rows if row.measured is not None)
+
+
+def predicted(rows: Sequence[ModelRow]) -> tuple[tuple[ModelRow, Latency], ...]:
+    """Returns the models that have a prediction, each with its latency."""
+    return tuple((row, row.predicted) for row in rows if row.predicted is not None)
+
+
+def conditions(latency: Latency) -> str:
+    """Returns where and how a latency was taken: host, threads, runtime, delegate, runs."""
+    parts = [
+        latency.where,
+        f"{latency.runtime} {latency.runtime_version}".strip(),
+        f"delegate {latency.delegate}" if latency.delegate else "",
+        f"{latency.threads} thread" + ("s" if latency.threads != 1 else ""),
+        f"{latency.runs} runs" if latency.runs else "",
+        *(f"{name} {value}" for name, value in latency.conditions.items()),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def timing_notes(record: RunRecord) -> tuple[str, ...]:
+    """Returns one line for each way in which latencies were taken, with the models it holds for."""
+    models: dict[str, list[str]] = {}
+    for title, timed in (
+        ("Measured", measured(record.rows)),
+        ("Predicted", predicted(record.rows)),
+    ):
+        for row, latency in timed:
+            models.setdefault(f"{title}: {conditions(latency)}", []).append(row.name)
+    return tuple(f"{way} ({', '.join(names)})" for way, names in models.items())
+
+
+def proofs_summary(record: RunRecord) -> str:
+    """Returns ``12 of 13 passed``."""
+    passed = sum(check.passed for check in record.checks)
+    return f"{passed} of {len(record.checks)} passed"
+
+
+def _result_line(row: ModelRow, record: RunRecord) -> ResultLine:
+    _require_basis(row.key, row.measured, Basis.MEASURED)
+    _require_basis(row.key, row.predicted, Basis.PREDICTED)
+    _require_task(row, record.task)
+    timed, guess = row.measured, row.predicted
+    return ResultLine(
+        name=row.name,
+        runtime=row.runtime,
+        precision=row.precision.value,
+        accuracy=tuple(figures.points(row.metrics, name) for name in accuracy_names(record.task)),
+        parameters=figures.count(row.parameters),
+        macs=figures.count(row.macs),
+        size=figures.size(row.size_bytes),
+        measured=(
+            figures.milliseconds(timed.median_ms if timed else None),
+            figures.milliseconds(timed.p90_ms if timed else None),
+        ),
+        predicted=figures.milliseconds(guess.median_ms if guess else None),
+        predicted_range=figures.predicted_range(guess) if guess else "",
+        predicted_label=figures.predicted_label(guess) if guess else "",
+    )
+
+
+def _comparison_line(comparison: Comparison, names: dict[str, str]) -> ComparisonLine:
+    interval, metric = comparison.interval, comparison.metric
+    return ComparisonLine(
+        of=names.get(comparison.of, comparison.of),
+        minus=names.get(comparison.minus, comparison.minus),
+        metric=figures.METRIC_TITLES.get(metric, metric),
+        difference=figures.interval_text(interval, metric),
+        confidence=f"{interval.confidence * 100:g} %",
+        verdict=figures.verdict(interval, metric),
+    )
+
+
+def _require_basis(key: str, latency: Latency | None, basis: Basis) -> None:
+    if latency is not None and latency.basis is not basis:
+        raise RunError(
+            f"run record: row {key!r} holds a {latency.basis} latency where a {basis} one belongs; "
+            f"legal: {basis}"
+        )
+
+
+def _require_task(row: ModelRow, task: Task) -> None:
+    legal = DetectionMetrics if task is Task.DETECTION else ClassificationMetrics
+    if row.metrics is not None and not isinstance(row.metrics, legal):
+        raise RunError(
+            f"run record: row {row.key!r} holds {type(row.metrics).__name__} in a run for {task}; "
+            f"legal: {legal.__name__}"
+        )

@@ -1,0 +1,177 @@
+"""The terminal face of a run record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgekd.report import figures
+from edgekd.report.table import (
+    ResultLine,
+    accuracy_names,
+    comparison_lines,
+    proofs_summary,
+    result_lines,
+    timing_notes,
+)
+from edgekd.types import Check, RunRecord
+
+
+def print_report(record: RunRecord, console: Console) -> None:
+    """Prints the run's result: table, comparisons, proofs, files.
+
+    A terminal gets tables made for 100 columns. Anything else gets plain lines, one fact a line,
+    never wrapped, so that a log can be searched.
+
+    Raises:
+        RunError: The record mixes measured and predicted latency, or two tasks.
+    """
+    if not console.is_terminal:
+        for line in _plain_lines(record):
+            console.print(Text(_printable(line)), soft_wrap=True)
+        return
+    console.print(_heading(record))
+    for title, content in _sections(record):
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(content)
+    console.print()
+
+
+def _heading(record: RunRecord) -> Text:
+    return Text.assemble(
+        (_printable(record.name), "bold"),
+        (f"  {_printable(_subject(record))}", "dim"),
+    )
+
+
+def _subject(record: RunRecord) -> str:
+    return f"{record.task} on {record.dataset}, for {record.target}"
+
+
+def _sections(record: RunRecord) -> Iterator[tuple[str, RenderableType]]:
+    yield "Results", Group(_result_table(record), "", *_timing_notes(record))
+    if record.comparisons:
+        yield "Differences, paired over images", _comparison_table(record)
+    if record.checks:
+        yield f"Proofs: {proofs_summary(record)}", _check_table(record.checks)
+    if any(row.path for row in record.rows):
+        yield "Files", _file_table(record)
+
+
+def _result_table(record: RunRecord) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("Model")
+    for name in accuracy_names(record.task):
+        table.add_column(figures.METRIC_TITLES[name].replace("@", "@\n"), justify="right")
+    for title in ("Parame-\nters", "MACs", "Size", "Measured\nmedian\nms", "p90\nms"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column(f"Predicted ms,\n{_printable(record.target)}", justify="right")
+    for line in result_lines(record):
+        table.add_row(
+            _stacked(line.name, line.runtime),
+            *line.accuracy,
+            line.parameters,
+            line.macs,
+            line.size,
+            *line.measured,
+            _prediction(line),
+        )
+    return table
+
+
+def _prediction(line: ResultLine) -> Text:
+    figure = f"{line.predicted} {line.predicted_range}".strip()
+    return _stacked(figure, line.predicted_label) if line.predicted_label else Text(figure)
+
+
+def _stacked(first: str, second: str) -> Text:
+    return Text.assemble(_printable(first), ("\n" + _printable(second), "dim"))
+
+
+def _timing_notes(record: RunRecord) -> list[Text]:
+    return [Text(_printable(note), style="dim") for note in timing_notes(record)]
+
+
+def _comparison_table(record: RunRecord) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    for line in comparison_lines(record):
+        table.add_row(
+            Text(_printable(f"{line.of} minus {line.minus}")),
+            Text(_printable(line.metric)),
+            Text(line.difference),
+            Text(f"{line.confidence}: {line.verdict}", style="dim"),
+        )
+    return table
+
+
+def _check_table(checks: tuple[Check, ...]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for check in checks:
+        style = "green" if check.passed else "bold red"
+        table.add_row(
+            Text("PASS" if check.passed else "FAIL", style=style),
+            Text(_printable(check.name)),
+            _figure_and_culprit(check),
+            Text(_printable(f"mark: {check.mark}"), style="dim"),
+        )
+    return table
+
+
+def _figure_and_culprit(check: Check) -> Text:
+    if check.culprit is None:
+        return Text(_printable(check.figure))
+    return Text.assemble(
+        _printable(check.figure), (f"; first at {_printable(check.culprit)}", "bold red")
+    )
+
+
+def _file_table(record: RunRecord) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for row in record.rows:
+        if row.path:
+            table.add_row(Text(_printable(row.name)), Text(_printable(row.path)))
+    return table
+
+
+def _plain_lines(record: RunRecord) -> Iterator[str]:
+    yield f"run {record.name}: {_subject(record)}"
+    for line in result_lines(record):
+        yield _plain_result(line, record)
+    yield from timing_notes(record)
+    for difference in comparison_lines(record):
+        yield (
+            f"difference {difference.of} minus {difference.minus}: {difference.metric} "
+            f"{difference.difference} ({difference.confidence}, {difference.verdict})"
+        )
+    for check in record.checks:
+        culprit = "" if check.culprit is None else f"; first at {check.culprit}"
+        state = "PASS" if check.passed else "FAIL"
+        yield f"{state} {check.name}: {check.figure} (mark: {check.mark}){culprit}"
+    for row in record.rows:
+        if row.path:
+            yield f"file {row.name}: {row.path}"
+
+
+def _plain_result(line: ResultLine, record: RunRecord) -> str:
+    titles = [figures.METRIC_TITLES[name] for name in accuracy_names(record.task)]
+    parts = [f"{title} {text}" for title, text in zip(titles, line.accuracy, strict=True)]
+    parts += [f"parameters {line.parameters}", f"MACs {line.macs}", f"size {line.size}"]
+    parts.append(f"measured median ms {line.measured[0]}, p90 ms {line.measured[1]}")
+    if line.predicted_label:
+        parts.append(
+            f"for {record.target} ms {line.predicted} {line.predicted_range} "
+            f"({line.predicted_label})"
+        )
+    return f"model {line.name} ({line.runtime}, {line.precision}): " + "; ".join(parts)
+
+
+def _printable(text: str) -> str:
+    """Returns the text on one line, without the control characters that could drive a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

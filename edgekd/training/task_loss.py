@@ -1,0 +1,50 @@
+"""Learning from annotation alone: the loss of each task, and a training task made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.data.loader import Batch
+from edgekd.training.detection import DetectionLoss, dense_detections
+from edgekd.types import Task
+
+TaskLoss = Callable[[Sequence[Tensor], Batch], dict[str, Tensor]]
+"""Raw outputs of a network and the batch to named, weighted, scalar terms."""
+
+
+def task_loss(task: Task, strides: Sequence[int]) -> TaskLoss:
+    """Returns the loss on ground truth for networks with these strides."""
+    if task is Task.CLASSIFICATION:
+        return _classification_loss
+    loss = DetectionLoss()
+
+    def detection_loss(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        return loss(dense_detections(outputs, strides), batch)
+
+    return detection_loss
+
+
+def _classification_loss(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+    (logits,) = outputs
+    return {"class": functional.cross_entropy(logits.float(), batch.labels[:, 0])}
+
+
+class SupervisedTask:
+    """Trains a network on annotation alone.
+
+    Attributes:
+        model: The network, which returns a tuple of raw outputs.
+    """
+
+    def __init__(self, net: nn.Module, loss: TaskLoss) -> None:
+        self.model = net.train()
+        self._loss = loss
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the task's terms."""
+        outputs: tuple[torch.Tensor, ...] = self.model(batch.images)
+        return self._loss(outputs, batch)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekd.benchmark import host
+from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
+from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.runner import TensorInfo
+from edgekd.errors import RecipeError
+from edgekd.types import Basis
+
+IMAGE = np.zeros((1, 2), np.float32)
+
+
+class Sleeper:
+    """Stands in for a runtime whose every tenth run is slow."""
+
+    path = Path("net.onnx")
+    runtime, runtime_version, delegate, threads = "sleeper", "1.0", "none", 1
+    input = TensorInfo(name="x", dtype="float32", shape=(1, 2))
+    outputs = (TensorInfo(name="y", dtype="float32", shape=(1, 2)),)
+
+    def __init__(self) -> None:
+        self.fed: list[NDArray[Any]] = []
+        self.affinity: set[int] = set()
+
+    def run(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        self.fed.append(inputs)
+        self.affinity = os.sched_getaffinity(0)
+        time.sleep(0.010 if len(self.fed) % 10 == 0 else 0.001)
+        return [inputs + 1]
+
+
+def test_median_ignores_the_slow_runs_and_the_tail_shows_them() -> None:
+    latency = measure_latency(Sleeper(), IMAGE, warmup=5, runs=50)
+    assert latency.basis is Basis.MEASURED
+    assert 1.0 <= latency.median_ms < 5.0
+    assert latency.p90_ms is not None
+    assert latency.p99_ms is not None
+    assert latency.median_ms <= latency.p90_ms <= latency.p99_ms
+    assert latency.p99_ms >= 10.0
+    assert latency.runs == 50
+    assert (latency.pre_ms, latency.post_ms) == (None, None)
+    assert (latency.low_ms, latency.high_ms) == (None, None)
+    assert (latency.runtime, latency.runtime_version, latency.threads) == ("sleeper", "1.0", 1)
+
+
+def test_warm_up_runs_are_not_timed() -> None:
+    runner = Sleeper()
+    measure_latency(runner, IMAGE, warmup=7, runs=50)
+    assert len(runner.fed) == 57
+
+
+def test_steps_are_timed_apart_and_fed_to_each_other() -> None:
+    runner, seen = Sleeper(), []
+
+    def pre() -> NDArray[Any]:
+        time.sleep(0.002)
+        return IMAGE + 5
+
+    def post(outputs: list[NDArray[Any]]) -> None:
+        seen.append(outputs[0])
+        time.sleep(0.003)
+
+    latency = measure_latency(runner, IMAGE, warmup=5, runs=50, pre=pre, post=post)
+    assert latency.pre_ms == pytest.approx(2, abs=1)
+    assert latency.post_ms == pytest.approx(3, abs=1)
+    assert latency.median_ms < 2.9
+    assert runner.fed[-1].tolist() == [[5, 5]]
+    assert seen[-1].tolist() == [[6, 6]]
+
+
+@pytest.mark.parametrize(("warmup", "runs"), [(4, 50), (5, 49)])
+def test_too_few_runs_are_refused(warmup: int, runs: int) -> None:
+    with pytest.raises(RecipeError, match="at least 5 warm-up and 50 timed runs"):
+        measure_latency(Sleeper(), IMAGE, warmup=warmup, runs=runs)
+
+
+def test_threads_are_pinned_only_while_measuring() -> None:
+    before, runner = os.sched_getaffinity(0), Sleeper()
+    latency = measure_latency(runner, IMAGE, warmup=5, runs=50)
+    assert len(runner.affinity) == 1
+    assert latency.conditions["cpus"] == ",".join(map(str, runner.affinity))
+    assert os.sched_getaffinity(0) == before
+
+
+def test_pinning_reaches_threads_that_exist_already() -> None:
+    started, stop, ids = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        ids.append(threading.get_native_id())
+        started.set()
+        stop.wait()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    started.wait()
+    before = os.sched_getaffinity(ids[0])
+    cpu = min(before)
+    try:
+        with pinned((cpu,)):
+            assert os.sched_getaffinity(ids[0]) == {cpu}
+        assert os.sched_getaffinity(ids[0]) == before
+    finally:
+        stop.set()
+        worker.join()
+
+
+def board(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_board_tells_its_model_and_state(tmp_path: Path) -> None:
+    root = board(
+        tmp_path,
+        {
+            "proc/cpuinfo": "processor : 0\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n",
+            "proc/loadavg": "0.52 0.58 0.59 1/389 4242\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "2400000\n",
+            "sys/class/thermal/thermal_zone0/temp": "48200\n",
+            "sys/class/thermal/thermal_zone1/temp": "51750\n",
+        },
+    )
+    assert cpu_model(root) == "Raspberry Pi 5 Model B Rev 1.0"
+    assert conditions(root) == {
+        "governor": "ondemand",
+        "clock_mhz": "2400",
+        "temperature_c": "51.8",
+        "load_1min": "0.52",
+    }
+
+
+def test_what_a_system_does_not_tell_is_left_out(tmp_path: Path) -> None:
+    assert conditions(tmp_path) == {}
+    assert cpu_model(tmp_path)
+    root = board(tmp_path, {"proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"})
+    assert cpu_model(root) == "NVIDIA Jetson Orin Nano"
+
+
+def test_big_cores_come_before_little_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = {0: 1800000, 1: 1800000, 2: 2400000, 3: 2400000}
+    name = "sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_max_freq"
+    root = board(tmp_path, {name.format(cpu): f"{clock}\n" for cpu, clock in clocks.items()})
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda pid: set(clocks))
+    assert fastest_cpus(2, root) == (2, 3)
+    assert fastest_cpus(3, root) == (0, 2, 3)
+    assert fastest_cpus(9, root) == (0, 1, 2, 3)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd import device as device_module
+from edgekd.device import list_devices, load_device
+from edgekd.errors import DeviceError, RecipeError
+from edgekd.types import Format, Precision
+
+TARGETS = ("android", "host", "jetson", "jetson-nano", "raspberry-pi", "raspberry-pi-4")
+
+
+def own(folder: Path, name: str, old: str, new: str) -> Path:
+    """Returns a copy of a shipped profile with one change."""
+    text = (device_module.catalog_folder("devices") / f"{name}.yaml").read_text("utf-8")
+    assert old in text
+    path = folder / f"{name}.yaml"
+    path.write_text(text.replace(old, new), "utf-8")
+    return path
+
+
+def test_catalogue_is_listed_by_id() -> None:
+    ids = [device.id for device in list_devices()]
+    assert ids == sorted(ids)
+    assert set(TARGETS) <= set(ids)
+
+
+def test_alias_and_path_find_the_same_profile() -> None:
+    assert load_device("pi5") is load_device("raspberry-pi")
+    path = device_module.catalog_folder("devices") / "raspberry-pi.yaml"
+    assert load_device(path) == load_device("raspberry-pi")
+
+
+def test_unknown_device_suggests_the_nearest() -> None:
+    with pytest.raises(DeviceError, match=r"unknown device 'jetsn'; did you mean 'jetson'\?"):
+        load_device("jetsn")
+
+
+def test_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"mine\.yaml: cannot be read"):
+        load_device(tmp_path / "mine.yaml")
+
+
+def test_jetson_nano_refuses_int8_with_the_reason() -> None:
+    nano = load_device("jetson-nano")
+    nano.require(Format.ONNX, Precision.FLOAT16)
+    with pytest.raises(RecipeError) as caught:
+        nano.require(Format.ONNX, Precision.INT8)
+    message = str(caught.value)
+    assert "'jetson-nano' refuses onnx int8: the Maxwell GPU has no int8 arithmetic" in message
+    assert "legal: onnx float32, onnx float16" in message
+    with pytest.raises(RecipeError, match=r"JetPack 4 .* glibc"):
+        nano.require(Format.TFLITE, Precision.INT8)
+
+
+def test_schemes_follow_the_runtime() -> None:
+    jetson, host, board = (load_device(name) for name in ("jetson", "host", "raspberry-pi"))
+    assert jetson.quantization.activation_symmetry == "symmetric"
+    assert jetson.runtime.name == "tensorrt"
+    assert host.quantization.activation_dtype_onnx == "uint8"
+    assert board.quantization.activation_dtype_onnx == "int8"
+    logistic = board.quantization.fixed_outputs["logistic"]
+    assert (logistic.scale, logistic.zero_point) == (1 / 256, -128)
+    assert board.quantization.scale_floor == 2**-12
+    assert load_device("jetson-nano").quantization.opset == 13
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("clock_ghz: 2.4", "clok_ghz: 2.4", r"cpu\[0\]: unknown key 'clok_ghz'; did you mean 'cl"),
+        ("cores: 4", "cores: four", r"cpu\[0\]\.cores: expected a whole number, got 'four'"),
+        ("schema: 1", "schema: 2", "schema: illegal value 2"),
+        ("int8_kernel: sdot", "int8_kernel: sdott", "int8_kernel: illegal value 'sdott'; did you"),
+        ("primary: tflite", "primary: tflight", "primary: illegal value 'tflight'; did you mean"),
+        ("low: 0.25, likely: 0.42", "low: 0.5, likely: 0.42", "low <= likely <= high"),
+        ("[float32, int8]", "[float32]", "onnx int8 is neither allowed nor refused"),
+        ("[float32, int8]", "[float32, float16, int8]", "missing 'float16'"),
+        ("[float32, int8]", "[int8]", "every runtime executes float32"),
+        ("\nid: raspberry-pi\n", "\n", "missing key 'id'"),
+    ],
+)
+def test_malformed_profile_names_file_key_and_remedy(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(DeviceError, match=message) as caught:
+        load_device(own(tmp_path, "raspberry-pi", old, new))
+    assert str(caught.value).startswith(str(tmp_path / "raspberry-pi.yaml"))
+
+
+def test_pair_both_allowed_and_refused_is_an_error(tmp_path: Path) -> None:
+    path = own(tmp_path, "jetson-nano", "precision: int8\n", "precision: float16\n")
+    with pytest.raises(DeviceError, match="onnx float16 is both allowed and refused"):
+        load_device(path)
+
+
+def test_prediction_without_peaks_is_an_error(tmp_path: Path) -> None:
+    path = own(tmp_path, "jetson-nano", "gpu:\n", "unused:\n")
+    text = path.read_text("utf-8")
+    start, end = text.index("unused:"), text.index("memory:")
+    path.write_text(text[:start] + text[end:], "utf-8")
+    with pytest.raises(DeviceError, match=r"runtimes\.onnx\.prediction: no peaks of a gpu"):
+        load_device(path)
+
+
+def test_two_profiles_may_not_share_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(tmp_path, "raspberry-pi", "rpi5", "rpi5")
+    own(tmp_path, "raspberry-pi-4", "rpi4", "rpi5")
+    monkeypatch.setattr(device_module, "catalog_folder", lambda kind: tmp_path)
+    with pytest.raises(DeviceError, match="'rpi5' is already a name of 'raspberry-pi'"):
+        list_devices()
+
+
+def test_file_name_and_id_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own(tmp_path, "host", "id: host", "id: hosts")
+    monkeypatch.setattr(device_module, "catalog_folder", lambda kind: tmp_path)
+    with pytest.raises(DeviceError, match="id: expected the file's name 'host', got 'hosts'"):
+        list_devices()
