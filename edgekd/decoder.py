@@ -109,8 +109,8 @@ def suppress(boxes, scores, labels, iou=0.6, limit=100):
         kept.append(index)
         if len(kept) == limit:
             break
-        rest = index + 1 + np.flatnonzero(
-            alive[index + 1 :] & (labels[index + 1 :] == labels[index])
+        rest = (
+            index + 1 + np.flatnonzero(alive[index + 1 :] & (labels[index + 1 :] == labels[index]))
         )
         low = np.maximum(boxes[rest, :2], boxes[index, :2])
         high = np.minimum(boxes[rest, 2:], boxes[index, 2:])

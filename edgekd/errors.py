@@ -55,8 +55,8 @@ class RunError(EdgeKDError):
 
 
 def suggest(value: str, legal: Iterable[str]) -> str:
-    """Returns " (did you mean 'x'?)" for the nearest legal value and the list of legal values."""
+    """Returns ``; did you mean 'x'? legal: x, y`` (the question only where a value is near)."""
     names = sorted(legal)
     near = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint} legal: {', '.join(names)}"
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"; {hint}legal: {', '.join(names)}"

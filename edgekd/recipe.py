@@ -183,7 +183,9 @@ class DistillSection:
             that the report can say what distillation is worth.
     """
 
-    methods: dict[str, float] = field(default_factory=lambda: {"logits": 1.0, "boxes": 2.0, "pkd": 4.0})
+    methods: dict[str, float] = field(
+        default_factory=lambda: {"logits": 1.0, "boxes": 2.0, "pkd": 4.0}
+    )
     training: FitOptions = field(default_factory=FitOptions)
     baseline: bool = False
 

@@ -41,6 +41,19 @@ def read_yaml(path: Path, error: type[EdgeKDError]) -> dict[str, Any]:
     return data
 
 
+def parse_yaml_value(text: str, error: type[EdgeKDError]) -> Any:  # noqa: ANN401 - any plain value
+    """Returns the plain value that ``text`` stands for in YAML 1.2: a number, text, list, mapping.
+
+    Args:
+        text: One value, such as ``1e-3`` or ``{logits: 1.0}``.
+        error: Raised where it is no YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Yaml12Loader)
+    except yaml.YAMLError as malformed:
+        raise error(f"{text!r}: not a YAML value") from malformed
+
+
 class _Yaml12Loader(SafeLoader):
     """The YAML 1.2 core schema with decimal numbers only; refuses duplicate keys."""
 

@@ -105,9 +105,7 @@ def test_prediction_without_peaks_is_an_error(tmp_path: Path) -> None:
         load_device(path)
 
 
-def test_two_profiles_may_not_share_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_profiles_may_not_share_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own(tmp_path, "raspberry-pi", "rpi5", "rpi5")
     own(tmp_path, "raspberry-pi-4", "rpi4", "rpi5")
     monkeypatch.setattr(device_module, "catalog_folder", lambda kind: tmp_path)

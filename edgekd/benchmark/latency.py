@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
-from edgekd.benchmark.runner import Runner
+from edgekd.modelfile.runner import Runner
 from edgekd.errors import RecipeError
 from edgekd.types import Basis, Latency
 

@@ -77,9 +77,9 @@ def load(
         DataError: The data cannot be read, are for another task, or ``strict`` met a problem.
     """
     if split not in SPLITS:
-        raise DataError(f"split {split!r};{suggest(split, SPLITS)}")
+        raise DataError(f"split {split!r}{suggest(split, SPLITS)}")
     if format is not None and format not in FORMATS:
-        raise DataError(f"format {format!r};{suggest(format, FORMATS)}")
+        raise DataError(f"format {format!r}{suggest(format, FORMATS)}")
     if not root.exists():
         raise DataError(f"{root}: no such data set")
     request = Request(

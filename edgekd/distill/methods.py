@@ -151,9 +151,7 @@ def _standardise(feature: Tensor) -> Tensor:
 
 
 methods.register("logits")(
-    Method(
-        lambda _pairs: ScoreWeightedLogits(), _DETECTION, False, 1.0, "score-weighted response"
-    )
+    Method(lambda _pairs: ScoreWeightedLogits(), _DETECTION, False, 1.0, "score-weighted response")
 )
 methods.register("boxes")(
     Method(lambda _pairs: ScoreWeightedBoxes(), _DETECTION, False, 2.0, "score-weighted response")

@@ -149,7 +149,9 @@ class Difference:
     what: str
 
 
-def parameter_differences(trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs) -> list[Difference]:
+def parameter_differences(
+    trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs
+) -> list[Difference]:
     """Returns every parameter of the file that differs from the trained one, in graph order.
 
     Integer weights and zero points must be equal, scales equal to float32 rounding, biases within
@@ -204,5 +206,3 @@ def _attribute_differences(trained: IntegerOperator, shipped: IntegerOperator) -
         if a != b:
             texts.append(f"{key} {b}, trained {a}")
     return texts
-
-

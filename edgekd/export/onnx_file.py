@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
-from edgekd.export.quiet import quietly
+from edgekd.quiet import quietly
 from edgekd.modelfile.contract import KEY
 
 INPUT_NAME = "images"

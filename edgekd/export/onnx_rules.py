@@ -195,9 +195,10 @@ def residual_fusion(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     for node in graph.nodes:
         if node.op_type != "Add":
             continue
+        makers = [graph.producers.get(name) for name in node.input]
         sources = [_behind_pair(graph, name) for name in node.input]
         convolutions = [item for item in sources if item is not None and item.op_type == "Conv"]
-        if convolutions and all(source is not None for source in sources):
+        if convolutions and all(item and item.op_type == "DequantizeLinear" for item in makers):
             yield Breach(
                 where=node.name,
                 message=f"drop the Q/DQ between {convolutions[0].name!r} and this Add to fuse them",

@@ -131,6 +131,4 @@ def check_end_to_end(trained: Steps, runtimes: Mapping[str, Steps]) -> Check:
 
 def _histogram(counts: NDArray[np.int64]) -> dict[str, float]:
     total = max(1, int(counts.sum()))
-    return {
-        key: float(n) / total for key, n in zip(("0", "1", "2", ">2"), counts, strict=True)
-    }
+    return {key: float(n) / total for key, n in zip(("0", "1", "2", ">2"), counts, strict=True)}

@@ -150,7 +150,8 @@ def _to_steps(reals: Sequence[NDArray[np.float32]], reference: IntegerGraph) -> 
 
 def _conformance(artifact: Artifact, device: Device) -> Check:
     device = load_device("host") if artifact.form == "host" else device
-    findings = check_conformance(artifact.path, device)
+    found = check_conformance(artifact.path, device)
+    findings = [f for f in found if f.level == "error"]
     first = findings[0] if findings else None
     return Check(
         name=f"conformance/{artifact.path.name}",
@@ -158,7 +159,7 @@ def _conformance(artifact: Artifact, device: Device) -> Check:
         figure=f"{len(findings)} broken rules" + (f": {first.message}" if first else ""),
         mark=f"the rules of {device.id}'s runtimes",
         culprit=first.rule if first else None,
-        details={"findings": [f"{f.rule}: {f.message}" for f in findings[:50]]},
+        details={"findings": [f"{f.level} {f.rule}: {f.message}" for f in found[:50]]},
     )
 
 

@@ -128,7 +128,9 @@ class _Reader:
         return cast(torch.Tensor, value).detach()
 
     def _number(self, value: object) -> float:
-        return float(self._constant(value)) if isinstance(value, Node) else float(cast(float, value))
+        return (
+            float(self._constant(value)) if isinstance(value, Node) else float(cast(float, value))
+        )
 
 
 def _tensor_inputs(node: Node) -> list[Node]:

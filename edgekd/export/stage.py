@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,7 @@ def export_files(
     *,
     folder: Path,
     recipe_sha256: str,
+    note: Callable[[str], None] = lambda _line: None,
 ) -> tuple[Artifact, ...]:
     """Writes float and int8 files, all from the same scales, and returns what was written.
 
@@ -63,8 +64,10 @@ def export_files(
     writer = _Writer(card, device, folder, recipe_sha256)
     artifacts = []
     if Format.ONNX in formats:
+        note("exporting ONNX, float32 and int8")
         artifacts += writer.onnx(graphs)
     if Format.TFLITE in formats:
+        note("exporting TFLite, float32 and int8, from the same scales")
         artifacts += writer.tflite(graphs)
     decoder = Path(edgekd.__file__).with_name("decoder.py").read_text(encoding="utf-8")
     write_atomic(folder / "decoder.py", decoder)
@@ -119,7 +122,9 @@ class _Writer:
             role, _, stride = name.partition("_")
             cell = int(stride or 0)
             channels = 4 if role == "boxes" else len(card.classes)
-            shape = (1, channels, card.height // cell, card.width // cell) if cell else (1, channels)
+            shape = (
+                (1, channels, card.height // cell, card.width // cell) if cell else (1, channels)
+            )
             outputs.append(
                 OutputContract(
                     name=name,

@@ -11,7 +11,7 @@ from ai_edge_litert import schema_py_generated as schema
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
-from edgekd.export.quiet import quietly
+from edgekd.quiet import quietly
 from edgekd.modelfile.contract import KEY
 
 INPUT_NAME = "images"
@@ -35,21 +35,11 @@ def tflite_model(
     Raises:
         ExportError: The converter refuses an operator.
     """
-    import litert_torch
-    from litert_torch.quantize.pt2e_quantizer import (
-        PT2EQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from litert_torch.quantize.quant_config import QuantConfig
-
     batch, channels, height, width = input_shape
     example = torch.zeros(batch, height, width, channels)
-    # The quantizer given here annotates nothing: it only switches the converter to static mode.
-    # Without it the file keeps Q/DQ pairs round every operator.
-    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
-    config = QuantConfig(pt2e_quantizer=quantizer) if integer else None
     try:
         with quietly():
+            litert_torch, config = _converter(integer)
             _settle_constants(graph)
             spatial = [i for i, name in enumerate(output_names) if not name.startswith("logits")]
             nhwc = litert_torch.to_channel_last_io(graph, args=[0], outputs=spatial)
@@ -58,6 +48,21 @@ def tflite_model(
     except Exception as error:
         raise ExportError(f"litert_torch.convert failed: {error}") from error
     return _rewrite(blob, lambda model: _name(model, output_names))
+
+
+def _converter(integer: bool) -> tuple[Any, Any]:
+    """Returns the converter, imported late because it takes seconds, and its configuration."""
+    import litert_torch
+    from litert_torch.quantize.pt2e_quantizer import (
+        PT2EQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    # The quantizer given here annotates nothing: it only switches the converter to static mode.
+    # Without it the file keeps Q/DQ pairs round every operator.
+    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config())
+    return litert_torch, QuantConfig(pt2e_quantizer=quantizer) if integer else None
 
 
 def with_contract(blob: bytes, contract: str) -> bytes:

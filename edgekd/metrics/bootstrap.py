@@ -55,7 +55,7 @@ def paired_bootstrap(
         DataError: A metric, class, image id or label is unknown, or there is no object at all.
     """
     if metric not in METRICS:
-        raise DataError(f"metric {metric!r};{suggest(metric, METRICS)}")
+        raise DataError(f"metric {metric!r}{suggest(metric, METRICS)}")
     labels = [_label(name, dataset.classes) for name in classes or dataset.classes]
     matched = (match(dataset, detections_a), match(dataset, detections_b))
     pair = [[matches[label] for label in labels] for matches in matched]
@@ -164,7 +164,7 @@ def _difference(
 
 def _label(name: str, classes: Sequence[str]) -> int:
     if name not in classes:
-        raise DataError(f"class {name!r};{suggest(name, classes)}")
+        raise DataError(f"class {name!r}{suggest(name, classes)}")
     return classes.index(name)
 
 

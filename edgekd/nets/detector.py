@@ -72,7 +72,9 @@ class EdgeDet(nn.Module):
         self.strides = strides
         self.backbone = Backbone(channels, scale)
         width = round_channels(scale.neck * scale.width)
-        inputs = [c for c, s in zip(self.backbone.channels, (4, 8, 16, 32), strict=True) if s in strides]
+        inputs = [
+            c for c, s in zip(self.backbone.channels, (4, 8, 16, 32), strict=True) if s in strides
+        ]
         self.pyramid = Pyramid(inputs, width)
         self.scores = nn.ModuleList(Branch(width, classes, 1) for _ in strides)
         self.boxes = nn.ModuleList(Branch(width, 4, 1) for _ in strides)

@@ -32,7 +32,9 @@ class TappedNet(nn.Module):
         modules = dict(net.named_modules())
         for path in self.paths:
             if path not in modules:
-                raise ModelError(f"no module {path!r} in {type(net).__name__}{suggest(path, modules)}")
+                raise ModelError(
+                    f"no module {path!r} in {type(net).__name__}{suggest(path, modules)}"
+                )
             modules[path].register_forward_hook(self._keep(path))
 
     def forward(self, x: Tensor) -> Tapped:

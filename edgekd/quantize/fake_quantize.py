@@ -111,8 +111,9 @@ class WeightFakeQuantize(FakeQuantizeBase):  # type: ignore[misc]
     def __init__(self, *, axis: int = 0, **_spec: Any) -> None:  # noqa: ANN401 - as above
         super().__init__()
         self.ch_axis = axis
-        self.register_buffer("scale", torch.ones(1))
-        self.register_buffer("zero_point", torch.zeros(1, dtype=torch.int32))
+        # Follow from the weight alone, so they are not state.
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+        self.register_buffer("zero_point", torch.zeros(1, dtype=torch.int32), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns ``weight`` on the integer grid of its present range."""

@@ -24,6 +24,7 @@ from edgekd.device import Quantization
 from edgekd.errors import ModelError
 from edgekd.quantize.fake_quantize import WeightFakeQuantize
 from edgekd.quantize.quantizer import WEIGHTED, DeviceQuantizer
+from edgekd.quiet import quietly
 
 
 def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
@@ -42,19 +43,22 @@ def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
     net.eval()
     batch = torch.export.Dim("batch", min=1, max=1024)
     try:
-        program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
+        with quietly():
+            program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
     except Exception as error:
         raise ModelError(
             f"{type(net).__name__} cannot be exported by torch.export: {error}"
         ) from error
     graph = cast(GraphModule, program.module())
     _fuse_conv_bn_(graph)
+    graph.delete_all_unused_submodules()
     return graph
 
 
 def prepared(graph: GraphModule, scheme: Quantization) -> GraphModule:
     """Returns a copy of a folded graph with fake-quantization as the device demands."""
-    return cast(GraphModule, prepare_qat_pt2e(copy.deepcopy(graph), DeviceQuantizer(scheme)))
+    with quietly():
+        return cast(GraphModule, prepare_qat_pt2e(copy.deepcopy(graph), DeviceQuantizer(scheme)))
 
 
 @torch.no_grad()
@@ -112,10 +116,9 @@ def converted(graph: GraphModule, outputs: int, *, fold_weights: bool) -> GraphM
         fold_weights: Whether weights become int8 constants (ONNX) or stay float behind a
             quantize operator (the TFLite converter wants to fold them itself).
     """
-    return cast(
-        GraphModule,
-        convert_pt2e(only_outputs(copy.deepcopy(graph), outputs), fold_quantize=fold_weights),
-    )
+    with quietly():
+        kept = only_outputs(copy.deepcopy(graph), outputs)
+        return cast(GraphModule, convert_pt2e(kept, fold_quantize=fold_weights))
 
 
 def only_outputs(graph: GraphModule, count: int) -> GraphModule:
@@ -142,11 +145,16 @@ def _flat(value: object) -> Iterable[Node]:
 
 
 def _settle(graph: GraphModule, node: Node) -> None:
-    """Measures the weight of one operator and rounds its bias, in place."""
+    """Puts weight and bias of one operator on the integer grids, in place.
+
+    A weight that lies halfway between two integers would be rounded differently by different
+    exporters; on the grid there is nothing left to round.
+    """
     data, weight = (_fake_quantize(graph, node.args[index]) for index in (0, 1))
     if not isinstance(weight, WeightFakeQuantize) or data is None:
         return
-    weight.measure(_parameter(graph, cast(Node, node.args[1]).args[0]))
+    values = _parameter(graph, cast(Node, node.args[1]).args[0])
+    values.copy_(weight(values))
     if len(node.args) > 2 and node.args[2] is not None:
         bias = _parameter(graph, node.args[2])
         step = cast(Tensor, data.scale) * weight.scale

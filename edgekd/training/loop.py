@@ -228,9 +228,7 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _numbered(
-    stream: ViewStream, options: FitOptions, start: int
-) -> Iterator[tuple[int, Batch]]:
+def _numbered(stream: ViewStream, options: FitOptions, start: int) -> Iterator[tuple[int, Batch]]:
     chosen = batches(
         stream,
         batch_size=options.batch_size,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekd.benchmark import host
+from edgekd.benchmark import host, latency
 from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
 from edgekd.benchmark.latency import measure_latency
-from edgekd.benchmark.runner import TensorInfo
+from edgekd.modelfile.runner import TensorInfo
 from edgekd.errors import RecipeError
 from edgekd.types import Basis
 
 IMAGE = np.zeros((1, 2), np.float32)
+
+
+class Clock:
+    """Stands in for the module ``time``: passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def pass_ms(self, milliseconds: float) -> None:
+        self.now += milliseconds / 1e3
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", clock)
+    return clock
 
 
 class Sleeper:
@@ -28,67 +47,75 @@ class Sleeper:
     input = TensorInfo(name="x", dtype="float32", shape=(1, 2))
     outputs = (TensorInfo(name="y", dtype="float32", shape=(1, 2)),)
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.fed: list[NDArray[Any]] = []
         self.affinity: set[int] = set()
 
     def run(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
         self.fed.append(inputs)
         self.affinity = os.sched_getaffinity(0)
-        time.sleep(0.010 if len(self.fed) % 10 == 0 else 0.001)
+        self.clock.pass_ms(10 if len(self.fed) % 10 == 0 else 1)
         return [inputs + 1]
 
 
-def test_median_ignores_the_slow_runs_and_the_tail_shows_them() -> None:
-    latency = measure_latency(Sleeper(), IMAGE, warmup=5, runs=50)
-    assert latency.basis is Basis.MEASURED
-    assert 1.0 <= latency.median_ms < 5.0
-    assert latency.p90_ms is not None
-    assert latency.p99_ms is not None
-    assert latency.median_ms <= latency.p90_ms <= latency.p99_ms
-    assert latency.p99_ms >= 10.0
-    assert latency.runs == 50
-    assert (latency.pre_ms, latency.post_ms) == (None, None)
-    assert (latency.low_ms, latency.high_ms) == (None, None)
-    assert (latency.runtime, latency.runtime_version, latency.threads) == ("sleeper", "1.0", 1)
+def test_median_ignores_the_slow_runs_and_the_tail_shows_them(clock: Clock) -> None:
+    measured = measure_latency(Sleeper(clock), IMAGE, warmup=5, runs=60)
+    assert measured.basis is Basis.MEASURED
+    assert measured.median_ms == pytest.approx(1)
+    assert measured.p90_ms == pytest.approx(1.9)  # Between the 54th and the 55th of 60.
+    assert measured.p99_ms == pytest.approx(10)
+    assert measured.runs == 60
+    assert (measured.pre_ms, measured.post_ms) == (None, None)
+    assert (measured.low_ms, measured.high_ms) == (None, None)
+    assert (measured.runtime, measured.runtime_version, measured.threads) == ("sleeper", "1.0", 1)
 
 
-def test_warm_up_runs_are_not_timed() -> None:
-    runner = Sleeper()
-    measure_latency(runner, IMAGE, warmup=7, runs=50)
+def test_warm_up_runs_are_not_timed(clock: Clock) -> None:
+    runner = Sleeper(clock)
+    slow_start = runner.run
+
+    def run(inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        clock.pass_ms(500 if len(runner.fed) < 7 else 0)
+        return slow_start(inputs)
+
+    runner.run = run  # type: ignore[method-assign]
+    measured = measure_latency(runner, IMAGE, warmup=7, runs=50)
     assert len(runner.fed) == 57
+    assert measured.p99_ms is not None
+    assert measured.p99_ms <= 10.001
 
 
-def test_steps_are_timed_apart_and_fed_to_each_other() -> None:
-    runner, seen = Sleeper(), []
+def test_steps_are_timed_apart_and_fed_to_each_other(clock: Clock) -> None:
+    runner, seen = Sleeper(clock), []
 
     def pre() -> NDArray[Any]:
-        time.sleep(0.002)
+        clock.pass_ms(20)
         return IMAGE + 5
 
     def post(outputs: list[NDArray[Any]]) -> None:
         seen.append(outputs[0])
-        time.sleep(0.003)
+        clock.pass_ms(30)
 
-    latency = measure_latency(runner, IMAGE, warmup=5, runs=50, pre=pre, post=post)
-    assert latency.pre_ms == pytest.approx(2, abs=1)
-    assert latency.post_ms == pytest.approx(3, abs=1)
-    assert latency.median_ms < 2.9
+    measured = measure_latency(runner, IMAGE, warmup=5, runs=50, pre=pre, post=post)
+    assert measured.pre_ms == pytest.approx(20)
+    assert measured.median_ms == pytest.approx(1)
+    assert measured.post_ms == pytest.approx(30)
     assert runner.fed[-1].tolist() == [[5, 5]]
     assert seen[-1].tolist() == [[6, 6]]
 
 
 @pytest.mark.parametrize(("warmup", "runs"), [(4, 50), (5, 49)])
-def test_too_few_runs_are_refused(warmup: int, runs: int) -> None:
+def test_too_few_runs_are_refused(clock: Clock, warmup: int, runs: int) -> None:
     with pytest.raises(RecipeError, match="at least 5 warm-up and 50 timed runs"):
-        measure_latency(Sleeper(), IMAGE, warmup=warmup, runs=runs)
+        measure_latency(Sleeper(clock), IMAGE, warmup=warmup, runs=runs)
 
 
-def test_threads_are_pinned_only_while_measuring() -> None:
-    before, runner = os.sched_getaffinity(0), Sleeper()
-    latency = measure_latency(runner, IMAGE, warmup=5, runs=50)
+def test_threads_are_pinned_only_while_measuring(clock: Clock) -> None:
+    before, runner = os.sched_getaffinity(0), Sleeper(clock)
+    measured = measure_latency(runner, IMAGE, warmup=5, runs=50)
     assert len(runner.affinity) == 1
-    assert latency.conditions["cpus"] == ",".join(map(str, runner.affinity))
+    assert measured.conditions["cpus"] == ",".join(map(str, runner.affinity))
     assert os.sched_getaffinity(0) == before
 
 
@@ -150,9 +177,7 @@ def test_what_a_system_does_not_tell_is_left_out(tmp_path: Path) -> None:
     assert cpu_model(root) == "NVIDIA Jetson Orin Nano"
 
 
-def test_big_cores_come_before_little_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_big_cores_come_before_little_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {0: 1800000, 1: 1800000, 2: 2400000, 3: 2400000}
     name = "sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_max_freq"
     root = board(tmp_path, {name.format(cpu): f"{clock}\n" for cpu, clock in clocks.items()})

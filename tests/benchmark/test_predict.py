@@ -34,9 +34,7 @@ def layer(
 
 
 def model(*operators: Operator, model_format: Format = Format.TFLITE) -> ModelOperators:
-    return ModelOperators(
-        path=Path("net"), format=model_format, operators=operators, size_bytes=0
-    )
+    return ModelOperators(path=Path("net"), format=model_format, operators=operators, size_bytes=0)
 
 
 def mobilenet_v1(precision: Precision, model_format: Format = Format.TFLITE) -> ModelOperators:
@@ -49,9 +47,11 @@ def mobilenet_v1(precision: Precision, model_format: Format = Format.TFLITE) -> 
 
     side, channels = 112, 32
     add(OperatorKind.CONV, 112 * 112 * 32 * 27, 224 * 224 * 3 + 864 + 112 * 112 * 32)
-    for out, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [
-        (512, 1)
-    ] * 5 + [(1024, 2), (1024, 1)]:
+    for out, stride in (
+        [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)]
+        + [(512, 1)] * 5
+        + [(1024, 2), (1024, 1)]
+    ):
         before, side = side, side // stride
         cells = side * side
         add(

@@ -9,8 +9,8 @@ import pytest
 
 from edgekd.catalog import catalog_folder
 from edgekd.device import Device, load_device
-from edgekd.strict import from_mapping, to_mapping
 from edgekd.errors import DeviceError
+from edgekd.strict import from_mapping, to_mapping
 from edgekd.types import Format, Precision
 
 PROFILES = sorted(catalog_folder("devices").glob("*.yaml"))
@@ -55,7 +55,10 @@ def test_every_pair_is_allowed_or_refused_with_a_reason(device: Device) -> None:
 def test_fixed_outputs_are_those_of_the_tflite_specification(device: Device) -> None:
     if device.primary is not Format.TFLITE:
         return
-    fixed = {name: (item.scale, item.zero_point) for name, item in device.quantization.fixed_outputs.items()}
+    fixed = {
+        name: (item.scale, item.zero_point)
+        for name, item in device.quantization.fixed_outputs.items()
+    }
     assert fixed == {
         "logistic": (1 / 256, -128),
         "softmax": (1 / 256, -128),

@@ -140,7 +140,9 @@ def test_weights_quantized_inside_the_graph_are_constants(tmp_path: Path) -> Non
 def test_addition_is_integer_only_between_quantized_tensors(tmp_path: Path) -> None:
     def precision(nodes: list[onnx.NodeProto], output: str) -> Precision:
         path = save(tmp_path / "net.onnx", nodes, QUANTIZED, output=output)
-        return next(item for item in read_operators(path).operators if item.native == "Add").precision
+        return next(
+            item for item in read_operators(path).operators if item.native == "Add"
+        ).precision
 
     both = [*pair("x"), helper.make_node("Add", ["x_dq", "x_dq"], ["a"])]
     assert precision([*both, *pair("a")], "a_dq") is Precision.INT8

@@ -8,7 +8,7 @@ import pytest
 from edgekd.errors import ModelError
 from edgekd.modelfile import OperatorKind, read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
-from edgekd.modelfile.tflite_operators import _KIND_OF, _CONTROL_FLOW
+from edgekd.modelfile.tflite_operators import _CONTROL_FLOW, _KIND_OF
 from edgekd.types import Format, Precision
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
+from edgekd.quiet import quietly
 
 Kernels = Literal["default", "builtin", "reference"]
 
@@ -150,12 +151,13 @@ class TfliteRunner:
         self.delegate = "xnnpack" if kernels == "default" else kernels
         module, self.runtime, self.runtime_version = _tflite()
         try:
-            self._interpreter = module.Interpreter(
-                model_content=path.read_bytes(),
-                num_threads=threads,
-                experimental_op_resolver_type=module.OpResolverType[_RESOLVERS[kernels]],
-            )
-            self._interpreter.allocate_tensors()
+            with quietly():
+                self._interpreter = module.Interpreter(
+                    model_content=path.read_bytes(),
+                    num_threads=threads,
+                    experimental_op_resolver_type=module.OpResolverType[_RESOLVERS[kernels]],
+                )
+                self._interpreter.allocate_tensors()
         except (OSError, ValueError, RuntimeError) as refused:
             raise ModelError(f"{path}: refused by {self.runtime}: {refused}") from refused
         inputs = self._interpreter.get_input_details()

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.benchmark.runner import OnnxRunner, TfliteRunner, open_runner
+from edgekd.modelfile.runner import OnnxRunner, TfliteRunner, open_runner
 from edgekd.errors import ModelError
 
 

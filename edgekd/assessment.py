@@ -1,0 +1,184 @@
+"""Rows, comparisons and checks of the report, from predictions that were really made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgekd.benchmark.detector import FileModel, predict_file, score
+from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.predict import predict_latency
+from edgekd.data.image import read_image
+from edgekd.device import Device
+from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
+from edgekd.modelfile import read_operators
+from edgekd.progress import Progress
+from edgekd.recipe import BenchmarkSection
+from edgekd.types import (
+    Artifact,
+    Check,
+    Comparison,
+    Dataset,
+    Detections,
+    Exhibit,
+    Interval,
+    Latency,
+    ModelRow,
+    Precision,
+    Sample,
+    Task,
+)
+
+AGREEMENT = 0.003
+"""Largest difference in mAP (or top-1) between the int8 files, as a fraction."""
+
+_NAMES = {
+    "float.onnx": ("float-onnx", "float32 ONNX"),
+    "float.tflite": ("float-tflite", "float32 TFLite"),
+    "int8.onnx": ("int8-onnx", "int8 ONNX"),
+    "int8-host.onnx": ("int8-onnx-host", "int8 ONNX (host form)"),
+    "int8.tflite": ("int8-tflite", "int8 TFLite"),
+}
+
+
+@dataclass(slots=True)
+class Assessment:
+    """What has been measured so far.
+
+    Attributes:
+        dataset: Validation images.
+        options: Threads, runs, resamples.
+        device: The target.
+        rows: In the order of the table.
+        predictions: Row key to detections or logits by image id.
+    """
+
+    dataset: Dataset
+    options: BenchmarkSection
+    device: Device
+    rows: list[ModelRow] = field(default_factory=list)
+    predictions: dict[str, dict[int, Any]] = field(default_factory=dict)
+
+    def add_network(
+        self, key: str, name: str, predictions: dict[int, Any], *, parameters: int, macs: int
+    ) -> None:
+        """Adds a network that was run in torch."""
+        self.predictions[key] = predictions
+        self.rows.append(
+            ModelRow(
+                key=key,
+                name=name,
+                runtime="torch",
+                precision=Precision.FLOAT32,
+                parameters=parameters,
+                macs=macs,
+                size_bytes=4 * parameters,
+                path=None,
+                metrics=score(self.dataset, predictions),
+            )
+        )
+
+    def add_file(self, artifact: Artifact, progress: Progress) -> None:
+        """Runs an exported file in its own runtime over the set, times it and predicts it."""
+        key, name = _NAMES[artifact.path.name]
+        model = FileModel(artifact.path, self.options.threads)
+        predictions = predict_file(model, self.dataset, progress, f"mAP {artifact.path.name}")
+        self.predictions[key] = predictions
+        board = artifact.form == "board"
+        self.rows.append(
+            ModelRow(
+                key=key,
+                name=name,
+                runtime=f"{model.runner.runtime} {model.runner.runtime_version}",
+                precision=artifact.precision,
+                parameters=artifact.parameters,
+                macs=artifact.macs,
+                size_bytes=artifact.size_bytes,
+                path=str(artifact.path),
+                metrics=score(self.dataset, predictions),
+                measured=time_file(model, self.dataset, self.options),
+                predicted=predict_latency(read_operators(artifact.path), self.device)
+                if board
+                else None,
+            )
+        )
+
+    def compare(self, of: str, minus: str) -> Comparison | None:
+        """Returns the paired difference of two rows, None unless both were measured."""
+        if of not in self.predictions or minus not in self.predictions:
+            return None
+        metric = "map" if self.dataset.task is Task.DETECTION else "top1"
+        return Comparison(of=of, minus=minus, metric=metric, interval=self._interval(of, minus))
+
+    def agreement(self) -> Check | None:
+        """Returns whether the int8 files decide alike, None unless both formats were exported."""
+        present = "int8-onnx" if "int8-onnx" in self.predictions else "int8-onnx-host"
+        comparison = self.compare("int8-tflite", present)
+        if comparison is None:
+            return None
+        interval = comparison.interval
+        close = abs(interval.value) <= AGREEMENT
+        chance = interval.low <= 0 <= interval.high
+        return Check(
+            name="decisions/int8-files",
+            passed=close or chance,
+            figure=f"TFLite minus ONNX {100 * interval.value:+.2f} points "
+            f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}] {comparison.metric}",
+            mark=f"within {100 * AGREEMENT:.1f} points, or the paired interval covers 0",
+            culprit=None if close or chance else comparison.of,
+        )
+
+    def exhibit(self, sample: Sample, keys: Sequence[str]) -> Exhibit:
+        """Returns one image with its annotation and what the named rows detected in it."""
+        truth = Detections(
+            boxes=sample.boxes,
+            scores=np.ones(len(sample.boxes), dtype=np.float32),
+            labels=sample.labels,
+        )
+        return Exhibit(
+            image=sample.path,
+            classes=self.dataset.classes,
+            truth=truth,
+            detections={key: self.predictions[key][sample.image_id] for key in keys},
+        )
+
+    def _interval(self, of: str, minus: str) -> Interval:
+        a, b = self.predictions[minus], self.predictions[of]
+        samples = self.options.bootstrap
+        if self.dataset.task is Task.DETECTION:
+            return paired_bootstrap(self.dataset, a, b, samples=samples)
+        ids = [s.image_id for s in self.dataset.samples]
+        labels = np.array([int(s.labels[0]) for s in self.dataset.samples])
+        stacked = (np.stack([p[k] for k in ids]) for p in (a, b))
+        return paired_top1_bootstrap(*stacked, labels, samples=samples)
+
+
+def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> Latency:
+    """Returns the latency of an opened file on this computer, on a real image of the set."""
+    image = read_image(dataset.samples[0], model.contract.input.channels)
+    detects = model.contract.task is Task.DETECTION
+    return measure_latency(
+        model.runner,
+        model.preprocess(image),
+        warmup=options.warmup,
+        runs=options.runs,
+        pre=lambda: model.preprocess(image),
+        post=(lambda outputs: model.postprocess(outputs, image, 0.05)) if detects else None,
+    )
+
+
+def compared(assessment: Assessment) -> tuple[Comparison, ...]:
+    """Returns the differences that a reader asks for first, where both sides were measured."""
+    rows = [row.key for row in assessment.rows]
+    reference = "student-float" if "student-float" in rows else "student"
+    pairs = [
+        ("teacher", "student-no-kd"),
+        ("teacher", "student"),
+        ("student", "student-no-kd"),
+        *((key, reference) for key in ("int8-onnx", "int8-onnx-host", "int8-tflite")),
+        ("int8-tflite", "int8-onnx" if "int8-onnx" in rows else "int8-onnx-host"),
+    ]
+    return tuple(c for c in (assessment.compare(*pair) for pair in pairs) if c is not None)

@@ -1,0 +1,141 @@
+"""A model file as a detector or classifier: pixels in, detections or logits out.
+
+The path that every figure takes: read, letterbox, input tensor, runtime, numpy decoder, back to
+pixels of the original image. `edgekd predict` and `edgekd eval` are this and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd import decoder
+from edgekd.data.image import letterbox, read_image, to_input
+from edgekd.metrics.classification import ClassificationEvaluator
+from edgekd.metrics.detection import DetectionEvaluator
+from edgekd.modelfile.contract import Contract, read_contract
+from edgekd.modelfile.runner import Runner, open_runner
+from edgekd.progress import Progress
+from edgekd.strict import to_mapping
+from edgekd.types import (
+    ClassificationMetrics,
+    Dataset,
+    DetectionMetrics,
+    Detections,
+    Image,
+    Precision,
+    Sample,
+    Task,
+)
+
+Outputs = list[NDArray[Any]]
+
+
+class FileModel:
+    """An exported file, opened in its runtime.
+
+    Args:
+        path: Exported by EdgeKD; its contract is read from the file itself.
+        threads: Of the runtime.
+
+    Raises:
+        ModelError: The file cannot be run or carries no contract.
+
+    Attributes:
+        contract: What the file expects and returns.
+        runner: The runtime. An int8 ONNX file for a board runs in ONNX Runtime's int8 form, as on
+            Arm, so that what is measured is what ships.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self.contract: Contract = read_contract(path)
+        native = self.contract.precision is Precision.INT8 and self.contract.form == "board"
+        self.runner: Runner = open_runner(path, threads=threads, int8_native=native)
+        self._specification: dict[str, Any] = to_mapping(self.contract)
+
+    def preprocess(self, image: Image) -> NDArray[Any]:
+        """Returns the input tensor for one image."""
+        return to_input(letterbox(image, self.contract.input)[0], self.contract.input)
+
+    def postprocess(self, outputs: Outputs, image: Image, min_score: float = 0.001) -> Detections:
+        """Returns the detections in pixels of ``image``."""
+        _, (scale_x, scale_y, left, top) = letterbox(image, self.contract.input)
+        return self._decoded(outputs, (scale_x, scale_y, left, top), image.shape, min_score)
+
+    def detect(self, image: Image, min_score: float = 0.001) -> Detections:
+        """Returns the detections in one image, best first."""
+        boxed, placement = letterbox(image, self.contract.input)
+        outputs = self.runner.run(to_input(boxed, self.contract.input))
+        return self._decoded(outputs, placement, image.shape, min_score)
+
+    def logits(self, image: Image) -> NDArray[np.float32]:
+        """Returns the class logits ``(C,)`` of one image."""
+        (values,) = self.runner.run(self.preprocess(image))
+        spec = self.contract.outputs[0]
+        return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
+
+    def _decoded(
+        self,
+        outputs: Outputs,
+        placement: tuple[float, float, float, float],
+        shape: tuple[int, ...],
+        min_score: float,
+    ) -> Detections:
+        boxes, scores, labels = decoder.detect(outputs, self._specification, min_score)
+        mapped = decoder.unletterbox(boxes, *placement, shape[1], shape[0])
+        return Detections(boxes=mapped, scores=scores, labels=labels)
+
+
+Predictions = dict[int, Detections] | dict[int, NDArray[np.float32]]
+Predict = Callable[[Sample], Any]
+
+
+def predict_file(
+    model: FileModel, dataset: Dataset, progress: Progress, title: str
+) -> dict[int, Any]:
+    """Returns detections (or logits) of every image by image id, computed by the file's runtime."""
+    channels = model.contract.input.channels
+    detects = model.contract.task is Task.DETECTION
+
+    def predict(sample: Sample) -> Any:  # noqa: ANN401 - detections or logits
+        image = read_image(sample, channels)
+        return model.detect(image) if detects else model.logits(image)
+
+    return predict_each(dataset.samples, predict, progress, title)
+
+
+def predict_each(
+    samples: Iterable[Sample], predict: Predict, progress: Progress, title: str
+) -> dict[int, Any]:
+    """Returns ``predict`` of every sample by image id, behind one progress bar."""
+    samples = tuple(samples)
+    results = {}
+    with progress.meter(title, len(samples)) as meter:
+        for done, sample in enumerate(samples, 1):
+            results[sample.image_id] = predict(sample)
+            meter.update(done)
+    return results
+
+
+def score(
+    dataset: Dataset, predictions: dict[int, Any]
+) -> DetectionMetrics | ClassificationMetrics:
+    """Returns the metrics of predictions by image id."""
+    if dataset.task is Task.CLASSIFICATION:
+        return _score_classes(dataset, predictions)
+    evaluator = DetectionEvaluator(dataset)
+    for image_id, detections in predictions.items():
+        evaluator.update(image_id, detections)
+    return evaluator.compute()
+
+
+def _score_classes(dataset: Dataset, predictions: dict[int, Any]) -> ClassificationMetrics:
+    evaluator = ClassificationEvaluator(dataset.classes)
+    labels = {s.image_id: int(s.labels[0]) for s in dataset.samples}
+    logits = np.stack([predictions[k] for k in labels])
+    evaluator.update(logits, np.array(list(labels.values())))
+    return evaluator.compute()

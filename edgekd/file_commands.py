@@ -1,0 +1,349 @@
+"""What can be done with exported files and finished runs: evaluate, time, draw, inspect, reopen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from edgekd.benchmark.detector import FileModel, predict_file, score
+from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.predict import predict_latency
+from edgekd.data.dataset import load, recognise
+from edgekd.data.image import is_image, read_image
+from edgekd.device import load_device
+from edgekd.errors import DataError, ModelError, RecipeError, RunError
+from edgekd.export.conformance import check_conformance
+from edgekd.files import write_atomic
+from edgekd.modelfile import read_operators
+from edgekd.modelfile.contract import KEY, read_contract
+from edgekd.modelfile.runner import open_runner
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe, dump_recipe, override
+from edgekd.report.draw import draw_detections
+from edgekd.report.html import write_html
+from edgekd.report.record import from_json
+from edgekd.sources import load_split
+from edgekd.strict import to_mapping
+from edgekd.types import (
+    Basis,
+    ClassificationMetrics,
+    Dataset,
+    DetectionMetrics,
+    Latency,
+    Precision,
+    RunRecord,
+    Sample,
+    Task,
+)
+
+Metrics = DetectionMetrics | ClassificationMetrics
+
+
+def evaluate_files(
+    models: Sequence[Path], data: Path | None, split: str, threads: int, progress: Progress
+) -> Iterator[tuple[Path, Metrics]]:
+    """Yields every file and its metrics; a ``.safetensors`` checkpoint is run in torch.
+
+    Raises:
+        DataError: The data set cannot be read or names other classes.
+        ModelError: A file cannot be run.
+    """
+    recipe = override(Recipe(), {"data.path": str(data)} if data else {})
+    dataset = load_split(recipe, split, Path("runs"), progress)
+    for path in models:
+        if path.suffix == ".safetensors":
+            predictions, classes = _checkpoint_predictions(path, dataset, progress)
+        else:
+            model = FileModel(path, threads)
+            classes = model.contract.classes
+            _require_classes(path, classes, dataset)
+            predictions = predict_file(model, dataset, progress, path.name)
+        _require_classes(path, classes, dataset)
+        yield path, score(dataset, predictions)
+
+
+def _checkpoint_predictions(
+    path: Path, dataset: Dataset, progress: Progress
+) -> tuple[dict[int, Any], tuple[str, ...]]:
+    from edgekd.nets.card import load_net
+    from edgekd.training.inference import network_predictions
+
+    import torch
+
+    net, card = load_net(path)
+    _require_classes(path, card.classes, dataset)
+    predictions = network_predictions(
+        net, card, dataset, progress=progress, title=path.name, device=torch.device("cpu")
+    )
+    return predictions, card.classes
+
+
+def _require_classes(path: Path, classes: tuple[str, ...], dataset: Dataset) -> None:
+    if classes != dataset.classes:
+        raise DataError(
+            f"{path}: made for the classes {list(classes)}, {dataset.root} has "
+            f"{list(dataset.classes)}"
+        )
+
+
+def bench_file(model: Path, target: str | None, threads: int, runs: int) -> Latency:
+    """Returns the latency of a file, measured here or predicted for ``target``.
+
+    Raises:
+        ModelError: The file cannot be read or run.
+        DeviceError: No such target.
+        RecipeError: There is no prediction for the target.
+    """
+    if target:
+        device = load_device(target)
+        predicted = predict_latency(read_operators(model), device)
+        if predicted is None:
+            raise RecipeError(
+                f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
+                "there, or here without --target"
+            )
+        return predicted
+    native = False
+    if _has_contract(model):
+        contract = read_contract(model)
+        native = contract.precision is Precision.INT8 and contract.form == "board"
+    runner = open_runner(model, threads=threads, int8_native=native)
+    shape = tuple(size or 1 for size in runner.input.shape)
+    rng = np.random.default_rng(0)
+    if runner.input.dtype.startswith("float"):
+        values = rng.uniform(-1, 1, shape).astype(runner.input.dtype)
+    else:
+        values = rng.integers(0, 127, shape).astype(runner.input.dtype)
+    return measure_latency(runner, values, runs=runs)
+
+
+def latency_line(latency: Latency) -> str:
+    """Returns one line for people."""
+    if latency.basis is Basis.PREDICTED:
+        return (
+            f"predicted for {latency.where}: {latency.median_ms:.2f} ms "
+            f"[{latency.low_ms:.2f}, {latency.high_ms:.2f}] ({latency.note}; {latency.runtime}, "
+            f"{latency.threads} threads)"
+        )
+    return (
+        f"measured on {latency.where}: median {latency.median_ms:.3f} ms, p90 {latency.p90_ms:.3f}, "
+        f"p99 {latency.p99_ms:.3f}, n {latency.runs} ({latency.runtime} {latency.runtime_version}, "
+        f"{latency.delegate}, {latency.threads} threads)"
+    )
+
+
+def predict_images(
+    model: Path, sources: Sequence[Path], out: Path, min_score: float, progress: Progress
+) -> list[dict[str, Any]]:
+    """Writes each image with its boxes drawn, and ``detections.json``; returns what that holds.
+
+    Raises:
+        ModelError: The file is no detector of ours.
+        DataError: An image cannot be read, or there is none.
+    """
+    opened = FileModel(model)
+    if opened.contract.task is not Task.DETECTION:
+        raise ModelError(f"{model}: a classifier draws no boxes; use `edgekd eval`")
+    images = _images(sources)
+    rows = []
+    with progress.meter("predict", len(images)) as meter:
+        for done, path in enumerate(images, 1):
+            pixels = read_image(_sample(path), opened.contract.input.channels)
+            detections = opened.detect(pixels, min_score)
+            drawn = draw_detections(
+                pixels, detections, opened.contract.classes, min_score=min_score
+            )
+            target = out / f"{done:04d}-{path.stem}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(drawn[..., 0] if drawn.shape[2] == 1 else drawn).save(target)
+            found = zip(detections.boxes, detections.scores, detections.labels, strict=True)
+            rows.append(
+                {
+                    "image": str(path),
+                    "drawn": str(target),
+                    "detections": [
+                        {
+                            "class": opened.contract.classes[label],
+                            "score": round(float(score), 4),
+                            "box_xyxy": [round(float(v), 2) for v in box],
+                        }
+                        for box, score, label in found
+                    ],
+                }
+            )
+            meter.update(done)
+    write_atomic(out / "detections.json", json.dumps(rows, indent=1))
+    return rows
+
+
+def _images(sources: Sequence[Path]) -> list[Path]:
+    images: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            images += sorted(p for p in source.iterdir() if is_image(p))
+        elif source.exists():
+            images.append(source)
+        else:
+            raise DataError(f"{source}: no such image or folder")
+    if not images:
+        raise DataError(f"no images in {', '.join(map(str, sources))}")
+    return images
+
+
+def _sample(path: Path) -> Sample:
+    empty = np.zeros((0, 4), dtype=np.float32)
+    none = np.zeros(0, dtype=np.int64)
+    return Sample(
+        image_id=1,
+        path=path,
+        boxes=empty,
+        labels=none,
+        areas=np.zeros(0, dtype=np.float32),
+        ignore=empty,
+        ignore_labels=none,
+    )
+
+
+def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
+    """Returns what a file holds, JSON-ready, and under ``errors`` how many rules it breaks.
+
+    Rules are those of ``target``, by default of the target that the file was made for.
+    """
+    operators = read_operators(model)
+    contract = to_mapping(read_contract(model)) if _has_contract(model) else None
+    made_for = contract["target"] if contract else None
+    if contract and contract["form"] == "host":
+        made_for = "host"
+    chosen = target or made_for
+    findings = check_conformance(model, load_device(chosen)) if chosen else []
+    kinds: dict[str, int] = {}
+    for operator in operators.operators:
+        label = f"{operator.native} {operator.precision}"
+        kinds[label] = kinds.get(label, 0) + 1
+    return {
+        "file": str(model),
+        "size_bytes": operators.size_bytes,
+        "parameters": operators.parameters,
+        "macs": operators.macs,
+        "integer_mac_share": operators.integer_mac_share,
+        "operators": dict(sorted(kinds.items(), key=lambda item: -item[1])),
+        "contract": contract,
+        "rules_of": chosen,
+        "findings": [to_mapping(f) for f in findings],
+        "errors": sum(f.level == "error" for f in findings),
+    }
+
+
+def inspection_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yields the lines that people read."""
+    yield (
+        f"{found['file']}: {found['size_bytes']:,} bytes, {found['parameters']:,} parameters, "
+        f"{found['macs'] / 1e6:.1f} M MACs, {100 * found['integer_mac_share']:.1f} % of them int8"
+    )
+    yield "operators: " + ", ".join(f"{n} {k}" for k, n in found["operators"].items())
+    contract = found["contract"]
+    if contract is None:
+        yield f"no {KEY}: not an EdgeKD export"
+    else:
+        image = contract["input"]
+        yield (
+            f"contract: {contract['task']} for {contract['target']} ({contract['form']} form), "
+            f"{len(contract['classes'])} classes: {', '.join(contract['classes'])}"
+        )
+        yield (
+            f"input: {image['dtype']} {image['layout']} {image['height']}x{image['width']}x"
+            f"{image['channels']}, (pixel - {image['mean']:g}) / {image['std']:g}"
+            + _grid(image["scale"], image["zero_point"])
+        )
+        for output in contract["outputs"]:
+            shape = "x".join(map(str, output["shape"]))
+            grid = _grid(output["scale"], output["zero_point"])
+            yield f"output: {output['name']} {output['dtype']} {output['layout']} {shape}{grid}"
+    if found["rules_of"]:
+        yield f"rules of {found['rules_of']}: {found['errors']} broken"
+    for finding in found["findings"]:
+        yield f"  {finding['level']} {finding['rule']} at {finding['where']}: {finding['message']}"
+
+
+def _grid(scale: float | None, zero_point: int | None) -> str:
+    return "" if scale is None else f", scale {scale:.6g}, zero point {zero_point}"
+
+
+def _has_contract(model: Path) -> bool:
+    read_operators(model)  # A damaged file must not pass for one without a contract.
+    try:
+        read_contract(model)
+    except ModelError:
+        return False
+    return True
+
+
+def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
+    """Writes a recipe that fits a data set, every default spelt out; returns what to do next.
+
+    Raises:
+        RecipeError: ``out`` exists and ``force`` is not set.
+        DataError: The data set is not recognised.
+    """
+    device = load_device(target)
+    if out.exists() and not force:
+        raise RecipeError(f"{out}: exists; use --force to replace it, or --out for another name")
+    train = load(data, "train")
+    detects = train.task is Task.DETECTION
+    first = read_image(train.samples[0], 3)
+    grey = bool((first == first[..., :1]).all())
+    height, width = _input_size(first.shape[0], first.shape[1])
+    recipe = override(
+        Recipe(),
+        {
+            "target": device.id,
+            "data.path": str(data.resolve()),
+            "input.height": height,
+            "input.width": width,
+            "input.channels": 1 if grey else 3,
+            "student.architecture": "edgedet-n" if detects else "edgecls-n",
+            "distill.methods": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0}
+            if detects
+            else {"soft-labels": 1.0},
+        },
+    )
+    header = (
+        f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
+        f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
+        "# Every key is shown with its default; unknown keys are errors. What they mean:\n"
+        "#   input        pixels that the network sees, multiples of 32; larger finds smaller objects\n"
+        "#   teacher      checkpoint of `edgekd train`\n"
+        "#   distill      method: weight beside the task loss; baseline trains without the teacher too\n"
+        "#   quantize     mode qat or ptq; float_control is the yardstick of every int8 figure\n"
+        "#   benchmark    latency protocol and number of bootstrap resamples\n"
+    )
+    write_atomic(out, header + dump_recipe(recipe))
+    return (
+        f"{out} written. Next: edgekd train --recipe {out} --student edgedet-m --out runs/teacher, "
+        f"then edgekd compress --recipe {out} --teacher runs/teacher/train/student.safetensors"
+    )
+
+
+def _input_size(rows: int, columns: int) -> tuple[int, int]:
+    """Returns a multiple of 32 near the image's own shape, its longer side at most 416."""
+    scale = min(1.0, 416 / max(rows, columns))
+    return tuple(max(32, round(n * scale / 32) * 32) for n in (rows, columns))  # type: ignore[return-value]
+
+
+def reopened_report(run: Path) -> RunRecord:
+    """Returns the record of a finished run and rewrites its HTML.
+
+    Raises:
+        RunError: The run has no report yet.
+    """
+    path = run / "report" / "report.json"
+    if not path.is_file():
+        raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
+    record = from_json(path.read_text(encoding="utf-8"))
+    write_html(record, path.with_suffix(".html"))
+    return record

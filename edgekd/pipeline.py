@@ -1,0 +1,370 @@
+"""The whole path, and the only file that knows its order.
+
+    data ──► teacher ──► distil ──► quantize ──► export ──► benchmark ──► report
+
+Stages do not know each other. Each writes into its own folder of the run directory and is skipped
+when its inputs have not changed; training resumes from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import edgekd
+from edgekd.assessment import Assessment, compared
+from edgekd.device import load_device
+from edgekd.errors import RunError
+from edgekd.export.prove import prove, require_passed
+from edgekd.export.stage import Graphs, export_files, output_names
+from edgekd.files import sha256_of, write_atomic
+from edgekd.nets import cost
+from edgekd.nets.card import load_net, save_net
+from edgekd.nets.tap import TappedNet
+from edgekd.progress import Progress
+from edgekd.quantize import graph as graphs
+from edgekd.recipe import FitOptions, Recipe, dump_recipe
+from edgekd.report.html import write_html
+from edgekd.report.record import from_json, to_json
+from edgekd.runfolder import RunFolder, digest
+from edgekd.sources import fingerprint, require_feasible
+from edgekd.strict import from_mapping, to_mapping
+from edgekd.training.inference import Forward, network_predictions
+from edgekd.types import Artifact, Check, Exhibit, RunRecord, Task
+from edgekd.workshop import (
+    Workshop,
+    calibration_batches,
+    fit_student,
+    folded_student,
+    load_graph,
+    new_student,
+    open_workshop,
+    proof_images,
+    save_graph,
+)
+
+STAGES = ("distill", "quantize", "export", "report")
+
+
+def compress(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    progress: Progress,
+    torch_device: torch.device,
+    until: str = "report",
+) -> RunRecord | None:
+    """Runs the path up to a stage and returns the report's record, None where it ended before.
+
+    Args:
+        recipe: Everything about the run.
+        folder: The run directory; a finished stage in it is not repeated.
+        progress: Shows long work.
+        torch_device: Where networks are trained.
+        until: Last stage, one of `STAGES`.
+
+    Raises:
+        RecipeError: The combination is impossible.
+        DataError: The data set cannot be read.
+        ModelError: A checkpoint cannot be used.
+        ProofError: An exported file does not compute what was trained.
+        RunError: The run directory is in use.
+    """
+    device = load_device(recipe.target)
+    require_feasible(recipe, device)
+    with RunFolder(folder) as run:
+        shop = open_workshop(recipe, device, run, progress, torch_device)
+        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        student = distill(shop)
+        if until == "distill":
+            return None
+        floating, integer = quantize(shop, student)
+        if until == "quantize":
+            return None
+        files = export(shop, student, floating, integer)
+        if until == "export":
+            return None
+        return report(shop, student, floating, files)
+
+
+def train(
+    recipe: Recipe, folder: Path, *, progress: Progress, torch_device: torch.device
+) -> tuple[Path, Assessment]:
+    """Trains the recipe's student on annotation alone; returns its checkpoint and its row."""
+    device = load_device(recipe.target)
+    with RunFolder(folder) as run:
+        shop = open_workshop(recipe, device, run, progress, torch_device, with_teacher=False)
+        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        checkpoint = _train(shop, "train", {}, recipe.distill.training)
+        assessment = Assessment(shop.val, recipe.benchmark, device)
+        _assess_checkpoint(shop, assessment, "student", recipe.student.architecture, checkpoint)
+        return checkpoint, assessment
+
+
+def distill(shop: Workshop) -> Path:
+    """Trains the student with the teacher (and without, where asked); returns its checkpoint."""
+    section = shop.recipe.distill
+    if section.baseline:
+        _train(shop, "baseline", {}, section.training)
+    return _train(shop, "distill", section.methods, section.training)
+
+
+def _train(shop: Workshop, stage: str, methods: dict[str, float], options: FitOptions) -> Path:
+    def work(folder: Path) -> None:
+        net = new_student(shop)
+        tapped = TappedNet(net, net.taps).train()
+        curve = fit_student(shop, tapped, methods, options, folder=folder, title=stage)
+        save_net(folder / "student.safetensors", net.cpu().eval(), shop.card)
+        write_atomic(folder / "curve.json", json.dumps(curve))
+
+    start = shop.recipe.student.checkpoint
+    inputs = {
+        **shop.identity(options),
+        "methods": methods,
+        "teacher": shop.teacher_identity() if methods else None,
+        "start": sha256_of(start) if start else None,
+    }
+    return shop.run.stage(stage, inputs, work) / "student.safetensors"
+
+
+def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
+    """Makes the student integer; returns the states of its folded float graph and of its QAT graph.
+
+    The float graph is trained for the same extra steps with the same teacher, but without
+    fake-quantization: what int8 costs is measured against that.
+    """
+    section = shop.recipe.quantize
+    methods = shop.recipe.distill.methods if shop.teacher else {}
+    trains = section.mode == "qat"
+    options = section.training
+
+    def continue_float(folder: Path) -> None:
+        graph = folded_student(shop, student)
+        if trains and section.float_control:
+            graphs.training_mode(graph)
+            curve = fit_student(shop, graph, methods, options, folder=folder, title="float")
+            write_atomic(folder / "curve.json", json.dumps(curve))
+        save_graph(folder / "graph.safetensors", graph)
+
+    def make_integer(folder: Path) -> None:
+        graph = graphs.prepared(folded_student(shop, student), shop.device.quantization)
+        graphs.calibrate(graph, calibration_batches(shop))
+        if trains:
+            graphs.training_mode(graph)
+            curve = fit_student(
+                shop,
+                graph,
+                methods,
+                options,
+                folder=folder,
+                title="QAT",
+                freeze_ranges_at=round(section.freeze_ranges * options.steps),
+            )
+            write_atomic(folder / "curve.json", json.dumps(curve))
+        save_graph(folder / "graph.safetensors", graphs.frozen(graph))
+
+    inputs = {
+        **shop.identity(section),
+        "student": sha256_of(student),
+        "methods": methods,
+        "teacher": shop.teacher_identity(),
+    }
+    scheme = {"scheme": to_mapping(shop.device.quantization)}
+    floating = shop.run.stage("float", inputs, continue_float)
+    integer = shop.run.stage("quantize", inputs | scheme, make_integer)
+    return floating / "graph.safetensors", integer / "graph.safetensors"
+
+
+def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path:
+    """Writes the files and proves them as shipped; returns their folder.
+
+    Raises:
+        ProofError: A proof failed; the message names the first operator that breaks.
+    """
+
+    def work(folder: Path) -> None:
+        built = _graphs(shop, student, floating, integer)
+        artifacts = export_files(
+            built,
+            shop.card,
+            shop.device,
+            shop.recipe.export.formats,
+            folder=folder,
+            recipe_sha256=digest(to_mapping(shop.recipe)),
+            note=shop.progress.note,
+        )
+        images = proof_images(shop)
+        shop.progress.note(f"proving the files on {len(images)} images in every runtime")
+        checks = prove(artifacts, built.integer, shop.device, images)
+        listed = [to_mapping(replace(a, path=Path(a.path.name))) for a in artifacts]
+        write_atomic(folder / "artifacts.json", json.dumps(listed, indent=1))
+        write_atomic(folder / "checks.json", json.dumps([to_mapping(c) for c in checks], indent=1))
+        require_passed(checks)
+
+    inputs = {
+        "floating": sha256_of(floating),
+        "integer": sha256_of(integer),
+        "device": to_mapping(shop.device),
+        "recipe": digest(to_mapping(shop.recipe)),
+        "val": fingerprint(shop.val),
+        "edgekd": edgekd.__version__,
+    }
+    return shop.run.stage("export", inputs, work)
+
+
+def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRecord:
+    """Measures every network and file, writes ``report.json`` and ``report.html``.
+
+    Raises:
+        ProofError: The int8 files do not decide alike.
+    """
+
+    def work(folder: Path) -> None:
+        artifacts = _artifacts(files)
+        assessment = _assess(shop, student, floating, artifacts)
+        checks = [*_checks(files), *filter(None, [assessment.agreement()])]
+        record = RunRecord(
+            name=shop.run.path.name,
+            target=shop.device.id,
+            task=shop.card.task,
+            dataset=shop.val.name,
+            rows=tuple(assessment.rows),
+            comparisons=compared(assessment),
+            checks=tuple(checks),
+            curves=_curves(shop.run.path),
+            exhibits=_exhibits(shop, assessment),
+            provenance=_provenance(shop),
+        )
+        write_atomic(folder / "report.json", to_json(record))
+        write_html(record, folder / "report.html")
+
+    inputs = {
+        "files": {a.path.name: a.sha256 for a in _artifacts(files)},
+        "student": sha256_of(student),
+        "floating": sha256_of(floating),
+        "val": fingerprint(shop.val),
+        "baseline": shop.recipe.distill.baseline,
+        "sections": [to_mapping(shop.recipe.benchmark), to_mapping(shop.recipe.report)],
+        "edgekd": edgekd.__version__,
+    }
+    folder = shop.run.stage("report", inputs, work)
+    record = from_json((folder / "report.json").read_text(encoding="utf-8"))
+    require_passed(record.checks)
+    return record
+
+
+def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Graphs:
+    """Returns the graphs to export, rebuilt from their states, on the CPU."""
+    on_cpu = replace(shop, torch_device=torch.device("cpu"))
+    count = len(output_names(shop.card))
+    folded = load_graph(floating, folded_student(on_cpu, student))
+    quantized = graphs.prepared(folded_student(on_cpu, student), shop.device.quantization)
+    quantized = graphs.frozen(load_graph(integer, quantized))
+    return Graphs(
+        floating=graphs.only_outputs(folded, count),
+        integer=graphs.converted(quantized, count, fold_weights=True),
+        unfolded=graphs.converted(quantized, count, fold_weights=False),
+    )
+
+
+def _assess(
+    shop: Workshop, student: Path, floating: Path, artifacts: tuple[Artifact, ...]
+) -> Assessment:
+    assessment = Assessment(shop.val, shop.recipe.benchmark, shop.device)
+    if shop.teacher:
+        name = f"teacher {shop.teacher.card.architecture}"
+        _assess_network(
+            shop, assessment, "teacher", name, lambda x: shop.teacher(x)[0], shop.teacher.net
+        )  # type: ignore[misc]
+    name = shop.card.architecture
+    if shop.recipe.distill.baseline:
+        baseline = shop.run.path / "baseline" / "student.safetensors"
+        _assess_checkpoint(shop, assessment, "student-no-kd", f"{name} without KD", baseline)
+    _assess_checkpoint(shop, assessment, "student", name, student)
+    if shop.recipe.quantize.mode == "qat" and shop.recipe.quantize.float_control:
+        net = load_net(student)[0]
+        graph = load_graph(floating, folded_student(shop, student))
+        forward: Forward = lambda x: graph(x)[0]  # noqa: E731
+        _assess_network(shop, assessment, "student-float", f"{name}, as long as QAT", forward, net)
+    for artifact in artifacts:
+        assessment.add_file(artifact, shop.progress)
+    return assessment
+
+
+def _assess_checkpoint(
+    shop: Workshop, assessment: Assessment, key: str, name: str, checkpoint: Path
+) -> None:
+    net = load_net(checkpoint)[0].to(shop.torch_device)
+    _assess_network(shop, assessment, key, name, net, net)
+
+
+def _assess_network(
+    shop: Workshop,
+    assessment: Assessment,
+    key: str,
+    name: str,
+    forward: Forward,
+    net: torch.nn.Module,
+) -> None:
+    predictions = network_predictions(
+        forward,
+        shop.card,
+        shop.val,
+        progress=shop.progress,
+        title=f"mAP {key}",
+        device=shop.torch_device,
+    )
+    macs = cost.macs(net, shop.card.input_shape)
+    parameters = cost.parameters(net)
+    assessment.add_network(key, name, predictions, parameters=parameters, macs=macs)
+
+
+def _artifacts(files: Path) -> tuple[Artifact, ...]:
+    text = (files / "artifacts.json").read_text(encoding="utf-8")
+    loaded = [from_mapping(Artifact, a, str(files), RunError) for a in json.loads(text)]
+    return tuple(replace(a, path=files / a.path) for a in loaded)
+
+
+def _checks(files: Path) -> list[Check]:
+    text = (files / "checks.json").read_text(encoding="utf-8")
+    return [from_mapping(Check, c, str(files), RunError) for c in json.loads(text)]
+
+
+def _curves(run: Path) -> dict[str, list[dict[str, float]]]:
+    names = ("baseline", "distill", "float", "quantize")
+    found = {name: run / name / "curve.json" for name in names}
+    return {n: json.loads(p.read_text(encoding="utf-8")) for n, p in found.items() if p.exists()}
+
+
+def _exhibits(shop: Workshop, assessment: Assessment) -> tuple[Exhibit, ...]:
+    """Returns validation images with many objects, and what the models saw in them."""
+    if shop.card.task is Task.CLASSIFICATION:
+        return ()
+    keys = [
+        k
+        for k in ("teacher", "student-float", "int8-tflite", "int8-onnx-host")
+        if k in assessment.predictions
+    ][:3]
+    crowded = sorted(shop.val.samples, key=lambda s: (-len(s.boxes), s.image_id))
+    step = max(1, len(crowded) // max(1, 2 * shop.recipe.report.exhibits))
+    chosen = crowded[::step][: shop.recipe.report.exhibits]
+    return tuple(assessment.exhibit(sample, keys) for sample in chosen)
+
+
+def _provenance(shop: Workshop) -> dict[str, str]:
+    packages = ("torch", "torchao", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert")
+    return {
+        "recipe": digest(to_mapping(shop.recipe)),
+        "edgekd": edgekd.__version__,
+        **{name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "host": f"{platform.machine()}, {torch.get_num_threads()} training threads",
+        "data": f"{len(shop.train.samples)} training and {len(shop.val.samples)} validation images, "
+        f"{len(shop.train.problems)} and {len(shop.val.problems)} problems",
+        "seconds": ", ".join(f"{k} {v:.0f}" for k, v in shop.run.seconds.items()),
+    }
