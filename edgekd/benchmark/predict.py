@@ -47,7 +47,7 @@ def predict_latency(
         median_ms=_milliseconds(model, runtime.prediction, peaks, "likely"),
         low_ms=_milliseconds(model, runtime.prediction, peaks, "best"),
         high_ms=_milliseconds(model, runtime.prediction, peaks, "worst"),
-        note="predicted, uncalibrated",
+        note="uncalibrated",
         conditions={"power mode": device.power_mode.name},
     )
 

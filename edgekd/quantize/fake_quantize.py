@@ -75,7 +75,8 @@ class ActivationFakeQuantize(FakeQuantizeBase):  # type: ignore[misc]
         return self.scale, self.zero_point
 
     def _observe(self, x: Tensor) -> None:
-        low, high = torch.aminmax(x)
+        # Viewed in the order of its memory: aminmax would copy a channels-last tensor first.
+        low, high = torch.aminmax(x.permute(0, 2, 3, 1) if x.ndim == 4 else x)
         if self.seen:
             low = self.low + (low - self.low) * torch.where(low < self.low, WIDEN, NARROW)
             high = self.high + (high - self.high) * torch.where(high > self.high, WIDEN, NARROW)

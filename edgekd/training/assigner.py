@@ -67,6 +67,9 @@ class TaskAlignedAssigner:
             ignore_labels: ``(B, M)`` class hidden there, -1 for every class.
         """
         classes = probabilities.shape[-1]
+        if objects.shape[1] == 0:  # A batch without any object: one row of padding.
+            objects = objects.new_zeros((len(objects), 1, 4))
+            labels = labels.new_full((len(labels), 1), -1)
         real = labels >= 0
         overlap = pairwise_iou(objects, boxes)  # (B, G, P)
         index = labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, boxes.shape[1])

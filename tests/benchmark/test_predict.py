@@ -102,7 +102,7 @@ def test_record_says_that_it_is_a_guess() -> None:
     latency = predict_latency(model(layer(10**8)), load_device("android"))
     assert latency is not None
     assert latency.basis is Basis.PREDICTED
-    assert latency.note == "predicted, uncalibrated"
+    assert latency.note == "uncalibrated"
     assert latency.where == "android"
     assert (latency.runtime, latency.delegate, latency.threads) == ("litert", "xnnpack", 2)
     assert latency.low_ms is not None

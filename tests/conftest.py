@@ -1,0 +1,79 @@
+"""Shared real things, small: a rendered data set, a teacher, and one whole run of the path."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgekd.data.demo import CLASSES, write_demo_set
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EdgeKD works offline; a test that reaches for the network must fail."""
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a test tried to open a network connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, or a skip that says how to get it."""
+    folder = os.environ.get("EDGEKD_DATA")
+    if not folder:
+        pytest.skip("EDGEKD_DATA is not set: no real data sets on this machine")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve rendered training and eight validation images in COCO layout."""
+    return write_demo_set(tmp_path_factory.mktemp("data") / "set", train=12, val=8)
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that has learnt nothing: wider and deeper than the student."""
+    from edgekd.nets.card import Card, build, save_net
+
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    card = Card(architecture="edgedet-s", classes=CLASSES, height=96, width=128)
+    save_net(path, build(card, seed=3), card)
+    return path
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run of the whole path and the arguments that made it."""
+
+    folder: Path
+    arguments: list[str]
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, small_set: Path, teacher_file: Path
+) -> FinishedRun:
+    """The command line's own `compress`, a handful of steps, for a board with affine int8."""
+    from click.testing import CliRunner
+
+    from edgekd.cli import main
+
+    folder = tmp_path_factory.mktemp("run") / "run"
+    arguments = [
+        "compress", "--target", "raspberry-pi", "--data", str(small_set),
+        "--teacher", str(teacher_file), "--input", "96x128", "--steps", "6", "--qat-steps", "4",
+        "--batch-size", "4", "--baseline", "--out", str(folder), "--torch-device", "cpu",
+        "--set", "export.proof_images=4", "--set", "benchmark.bootstrap=100",
+        "--set", "benchmark.runs=50", "--set", "quantize.calibration_images=8",
+        "--set", "report.exhibits=2",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return FinishedRun(folder, arguments)

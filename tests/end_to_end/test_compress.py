@@ -1,0 +1,160 @@
+"""The whole path through the command line, on a small rendered set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgekd.benchmark.detector import FileModel, predict_file, score
+from edgekd.cli import main
+from edgekd.data.dataset import load
+from edgekd.files import sha256_of
+from edgekd.modelfile import read_operators
+from edgekd.modelfile.contract import read_contract
+from edgekd.progress import SilentProgress
+from edgekd.report.record import from_json
+
+
+def edgekd(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_a_run_writes_exactly_these_files(finished_run) -> None:
+    written = {
+        str(p.relative_to(finished_run.folder))
+        for p in finished_run.folder.rglob("*")
+        if p.is_file()
+    }
+    stage = {"done.json", "inputs.json"}
+    expected = {".lock", "events.jsonl", "recipe.yaml"}
+    expected |= {f"{s}/{f}" for s in ("baseline", "distill") for f in stage | {"student.safetensors", "curve.json"}}
+    expected |= {f"{s}/{f}" for s in ("float", "quantize") for f in stage | {"graph.safetensors", "curve.json"}}
+    files = {"float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"}
+    expected |= {f"export/{f}" for f in stage | files | {f"{n}.contract.json" for n in files}}
+    expected |= {"export/artifacts.json", "export/checks.json", "export/decoder.py"}
+    expected |= {f"report/{f}" for f in stage | {"report.json", "report.html"}}
+    assert written == expected
+
+
+def test_every_proof_passes_and_every_row_is_there(finished_run) -> None:
+    record = from_json((finished_run.folder / "report" / "report.json").read_text())
+    assert [r.key for r in record.rows] == [
+        "teacher", "student-no-kd", "student", "student-float",
+        "float-onnx", "int8-onnx", "int8-onnx-host", "float-tflite", "int8-tflite",
+    ]  # fmt: skip
+    assert all(check.passed for check in record.checks)
+    kinds = {check.name.split("/")[0] for check in record.checks}
+    assert kinds == {"parity", "coverage", "conformance", "decisions"}
+    measured = [r for r in record.rows if r.measured]
+    assert {r.key for r in measured} == {
+        "float-onnx", "int8-onnx", "int8-onnx-host", "float-tflite", "int8-tflite"
+    }  # fmt: skip
+    assert all(r.measured.basis == "measured" and r.measured.runs == 50 for r in measured)
+    assert all(r.predicted.basis == "predicted" for r in record.rows if r.predicted)
+
+
+def test_the_same_command_again_repeats_no_finished_stage(finished_run) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*.safetensors")}
+    result = edgekd(*finished_run.arguments)
+    assert result.exit_code == 0
+    assert {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*.safetensors")} == before
+    lines = (finished_run.folder / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [e["event"] for e in events[-6:]] == ["skipped"] * 6
+
+
+def test_int8_files_take_pixels_minus_128_and_say_what_they_return(finished_run) -> None:
+    lite = read_contract(finished_run.folder / "export" / "int8.tflite")
+    assert (lite.input.dtype, lite.input.scale, lite.input.zero_point) == ("int8", 1 / 128, 0)
+    assert lite.input.layout == "NHWC"
+    assert [o.name for o in lite.outputs] == [
+        "scores_8", "boxes_8", "scores_16", "boxes_16", "scores_32", "boxes_32"
+    ]  # fmt: skip
+    host = read_contract(finished_run.folder / "export" / "int8-host.onnx")
+    assert (host.form, host.input.dtype) == ("host", "float32")
+
+
+def test_files_carry_no_path_of_this_machine_and_no_stack_trace(finished_run) -> None:
+    for path in (finished_run.folder / "export").glob("*.onnx"):
+        model = onnx.load(path)
+        assert not any(n.metadata_props or n.doc_string for n in model.graph.node)
+    for path in (finished_run.folder / "export").glob("*.*"):
+        content = path.read_bytes()
+        for trace in (b"site-packages", b"/home/", b"/root/", b"/tmp/", b'File "'):
+            assert trace not in content, (path.name, trace)
+
+
+def test_int8_files_are_whole_integer_and_small(finished_run) -> None:
+    for name in ("int8.onnx", "int8.tflite", "int8-host.onnx"):
+        operators = read_operators(finished_run.folder / "export" / name)
+        assert operators.integer_mac_share == 1.0
+    sizes = {p.name: p.stat().st_size for p in (finished_run.folder / "export").glob("*.*")}
+    assert sizes["int8.tflite"] < 0.5 * sizes["float.tflite"]
+    assert sizes["int8.onnx"] < 0.5 * sizes["float.onnx"]
+
+
+def test_eval_gives_the_reports_figure(finished_run, small_set: Path) -> None:
+    path = finished_run.folder / "export" / "int8.tflite"
+    dataset = load(small_set, "val")
+    metrics = score(dataset, predict_file(FileModel(path), dataset, SilentProgress(), "x"))
+    record = from_json((finished_run.folder / "report" / "report.json").read_text())
+    row = next(r for r in record.rows if r.key == "int8-tflite")
+    assert metrics == row.metrics
+    result = edgekd("eval", path, "--data", small_set, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout.splitlines()[-1])["map"] == pytest.approx(metrics.map)
+
+
+def test_predict_draws_boxes_and_writes_json(finished_run, small_set: Path, tmp_path: Path) -> None:
+    path = finished_run.folder / "export" / "int8.onnx"
+    result = edgekd("predict", path, small_set / "val", "--out", tmp_path / "out", "--min-score", "0.005")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(rows) == 8
+    assert len(list((tmp_path / "out").glob("*.png"))) == 8
+    for row in rows:
+        for detection in row["detections"]:
+            box = np.array(detection["box_xyxy"])
+            assert (box >= 0).all()
+            assert (box <= [320, 240, 320, 240]).all()
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"])
+def test_inspect_and_bench_serve_every_file(finished_run, name: str) -> None:
+    path = finished_run.folder / "export" / name
+    inspected = edgekd("inspect", path, "--json")
+    assert inspected.exit_code == 0, inspected.output
+    found = json.loads(inspected.stdout)
+    assert found["errors"] == 0
+    assert found["integer_mac_share"] == (1.0 if name.startswith("int8") else 0.0)
+    predicted = edgekd("bench", path, "--target", "raspberry-pi", "--json")
+    assert json.loads(predicted.stdout)["basis"] == "predicted"
+    measured = edgekd("bench", path, "--runs", "50", "--json")
+    assert json.loads(measured.stdout)["basis"] == "measured"
+
+
+def test_report_shows_a_finished_run_again(finished_run) -> None:
+    html = finished_run.folder / "report" / "report.html"
+    before = sha256_of(html)
+    html.write_text("damaged")
+    result = edgekd("report", finished_run.folder)
+    assert result.exit_code == 0, result.output
+    assert "int8 TFLite" in result.output
+    assert sha256_of(html) == before
+
+
+def test_init_writes_a_recipe_that_the_other_commands_accept(small_set: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    assert edgekd("init", small_set, "--out", recipe).exit_code == 0
+    assert edgekd("init", small_set, "--out", recipe).exit_code == 2
+    from edgekd.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    assert (loaded.input.height, loaded.input.width) == (256, 320)
+    assert loaded.input.channels == 3
+    assert "#" in recipe.read_text()
