@@ -152,8 +152,8 @@ class Assessment:
             return paired_bootstrap(self.dataset, a, b, samples=samples)
         ids = [s.image_id for s in self.dataset.samples]
         labels = np.array([int(s.labels[0]) for s in self.dataset.samples])
-        stacked = (np.stack([p[k] for k in ids]) for p in (a, b))
-        return paired_top1_bootstrap(*stacked, labels, samples=samples)
+        logits_a, logits_b = (np.stack([p[k] for k in ids]) for p in (a, b))
+        return paired_top1_bootstrap(logits_a, logits_b, labels, samples=samples)
 
 
 def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> Latency:

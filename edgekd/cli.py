@@ -43,7 +43,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgekd")
 def main() -> None:
-    """Distil, quantize, export and prove a vision model for an edge device.
+    r"""Distil, quantize, export and prove a vision model for an edge device.
 
     \b
     edgekd compress --target jetson               the whole path on the built-in demo
@@ -111,7 +111,7 @@ def train(**options: Any) -> None:  # noqa: ANN401 - as above
         result = {"checkpoint": str(checkpoint), "row": to_mapping(row)}
         click.echo(json.dumps(result, indent=1))
     else:
-        metrics = to_mapping(row.metrics)
+        metrics = to_mapping(row.metrics) if row.metrics else {}
         shown = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float))
         click.echo(
             f"{row.name}: {row.parameters:,} parameters, {row.macs / 1e6:.0f} M MACs; {shown}"
@@ -149,7 +149,7 @@ def export(**options: Any) -> None:  # noqa: ANN401 - as above
 def evaluate(
     models: tuple[Path, ...], data: Path | None, split: str, threads: int, as_json: bool
 ) -> None:
-    """mAP (or top-1) of exported files, each in its own runtime."""
+    """MAP (or top-1) of exported files, each in its own runtime."""
     from edgekd.file_commands import evaluate_files
     from edgekd.strict import to_mapping
 

@@ -7,8 +7,8 @@ numpy 1.21 and newer.
     tensors  --dequantize-->  logits, raw boxes  --decode-->  boxes in input pixels
              --suppress-->  detections  --unletterbox-->  boxes in pixels of the original image
 
-A cell at (row, column) of a level with stride s has its centre at ((column + 0.5) s, (row + 0.5) s).
-Its raw values (dx, dy, log w, log h) mean
+A cell at (row, column) of a level with stride s has its centre at
+((column + 0.5) s, (row + 0.5) s). Its raw values (dx, dy, log w, log h) mean
 
     centre x = (column + 0.5 + dx) s        width  = SIZE_PRIOR s exp(log w)
     centre y = (row + 0.5 + dy) s           height = SIZE_PRIOR s exp(log h)
@@ -73,7 +73,7 @@ def decode(outputs, contract, min_score=0.001, max_candidates=1000):
         min_score: Candidates under it are dropped.
         max_candidates: Best candidates kept over all levels.
     """
-    levels = {}
+    levels = {}  # type: dict[int, dict[str, np.ndarray]]
     for tensor, spec in zip(outputs, contract["outputs"]):
         real = dequantize(tensor, spec["scale"], spec["zero_point"])[0]
         if spec["layout"] == "NCHW":

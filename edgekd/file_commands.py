@@ -70,10 +70,10 @@ def evaluate_files(
 def _checkpoint_predictions(
     path: Path, dataset: Dataset, progress: Progress
 ) -> tuple[dict[int, Any], tuple[str, ...]]:
+    import torch
+
     from edgekd.nets.card import load_net
     from edgekd.training.inference import network_predictions
-
-    import torch
 
     net, card = load_net(path)
     _require_classes(path, card.classes, dataset)
@@ -131,8 +131,8 @@ def latency_line(latency: Latency) -> str:
             f"{latency.threads} threads)"
         )
     return (
-        f"measured on {latency.where}: median {latency.median_ms:.3f} ms, p90 {latency.p90_ms:.3f}, "
-        f"p99 {latency.p99_ms:.3f}, n {latency.runs} ({latency.runtime} {latency.runtime_version}, "
+        f"measured on {latency.where}: median {latency.median_ms:.3f} ms, "
+        f"p90 {latency.p90_ms:.3f}, p99 {latency.p99_ms:.3f}, n {latency.runs} ({latency.runtime} {latency.runtime_version}, "
         f"{latency.delegate}, {latency.threads} threads)"
     )
 
@@ -316,9 +316,9 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
         f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
         f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
         "# Every key is shown with its default; unknown keys are errors. What they mean:\n"
-        "#   input        pixels that the network sees, multiples of 32; larger finds smaller objects\n"
+        "#   input        pixels that the network sees, multiples of 32; more finds smaller objects\n"
         "#   teacher      checkpoint of `edgekd train`\n"
-        "#   distill      method: weight beside the task loss; baseline trains without the teacher too\n"
+        "#   distill      method: weight beside the task loss; baseline: also without the teacher\n"
         "#   quantize     mode qat or ptq; float_control is the yardstick of every int8 figure\n"
         "#   benchmark    latency protocol and number of bootstrap resamples\n"
     )

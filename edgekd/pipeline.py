@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import edgekd
 from edgekd.assessment import Assessment, compared
@@ -25,7 +27,7 @@ from edgekd.export.stage import Graphs, export_files, output_names
 from edgekd.files import sha256_of, write_atomic
 from edgekd.nets import cost
 from edgekd.nets.card import load_net, save_net
-from edgekd.nets.tap import TappedNet
+from edgekd.nets.tap import Tapped, TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize import graph as graphs
 from edgekd.recipe import FitOptions, Recipe, dump_recipe
@@ -276,11 +278,10 @@ def _assess(
     shop: Workshop, student: Path, floating: Path, artifacts: tuple[Artifact, ...]
 ) -> Assessment:
     assessment = Assessment(shop.val, shop.recipe.benchmark, shop.device)
-    if shop.teacher:
-        name = f"teacher {shop.teacher.card.architecture}"
-        _assess_network(
-            shop, assessment, "teacher", name, lambda x: shop.teacher(x)[0], shop.teacher.net
-        )  # type: ignore[misc]
+    teacher = shop.teacher
+    if teacher:
+        name = f"teacher {teacher.card.architecture}"
+        _assess_network(shop, assessment, "teacher", name, _outputs_of(teacher), teacher.net)
     name = shop.card.architecture
     if shop.recipe.distill.baseline:
         baseline = shop.run.path / "baseline" / "student.safetensors"
@@ -289,8 +290,9 @@ def _assess(
     if shop.recipe.quantize.mode == "qat" and shop.recipe.quantize.float_control:
         net = load_net(student)[0]
         graph = load_graph(floating, folded_student(shop, student))
-        forward: Forward = lambda x: graph(x)[0]  # noqa: E731
-        _assess_network(shop, assessment, "student-float", f"{name}, as long as QAT", forward, net)
+        _assess_network(
+            shop, assessment, "student-float", f"{name}, as long as QAT", _outputs_of(graph), net
+        )
     for artifact in artifacts:
         assessment.add_file(artifact, shop.progress)
     return assessment
@@ -322,6 +324,11 @@ def _assess_network(
     macs = cost.macs(net, shop.card.input_shape)
     parameters = cost.parameters(net)
     assessment.add_network(key, name, predictions, parameters=parameters, macs=macs)
+
+
+def _outputs_of(tapped: Callable[[Tensor], Tapped]) -> Forward:
+    """Returns what maps images to raw outputs alone, without features."""
+    return lambda images: tapped(images)[0]
 
 
 def _artifacts(files: Path) -> tuple[Artifact, ...]:
@@ -364,7 +371,7 @@ def _provenance(shop: Workshop) -> dict[str, str]:
         **{name: version(name) for name in packages},
         "python": platform.python_version(),
         "host": f"{platform.machine()}, {torch.get_num_threads()} training threads",
-        "data": f"{len(shop.train.samples)} training and {len(shop.val.samples)} validation images, "
-        f"{len(shop.train.problems)} and {len(shop.val.problems)} problems",
+        "data": f"{len(shop.train.samples)} training and {len(shop.val.samples)} validation "
+        f"images, {len(shop.train.problems)} and {len(shop.val.problems)} problems",
         "seconds": ", ".join(f"{k} {v:.0f}" for k, v in shop.run.seconds.items()),
     }

@@ -2,7 +2,8 @@
 
 Conventions, stated once:
 
-* Boxes are ``xyxy`` (left, top, right, bottom), in pixels of the *original* image, float32 ``(N, 4)``.
+* Boxes are ``xyxy`` (left, top, right, bottom), in pixels of the *original* image, float32
+  ``(N, 4)``.
 * Images are uint8 ``(H, W, C)``; C is 1 (grey) or 3 (RGB).
 * Units are in the names (``latency_ms``, ``size_bytes``); MiB and the like appear only on display.
 * Labels are contiguous class indices from 0; the class's name is ``Dataset.classes[label]``.
@@ -178,7 +179,7 @@ class Artifact:
     """An exported model file and everything needed to run it without asking.
 
     Attributes:
-        form: ``board`` (what ships) or ``host`` (the same scales as uint8, for ONNX Runtime on x86).
+        form: ``board`` (what ships) or ``host`` (the same scales as uint8, for an x86 host).
     """
 
     path: Path

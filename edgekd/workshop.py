@@ -24,7 +24,7 @@ from edgekd.nets.card import Card, Net, build, load_net
 from edgekd.nets.tap import TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize.graph import folded_graph, freezer
-from edgekd.recipe import FitOptions, Recipe
+from edgekd.recipe import FitOptions, QuantizeSection, Recipe
 from edgekd.runfolder import RunFolder
 from edgekd.sources import fingerprint, load_split, teacher_path
 from edgekd.strict import to_mapping
@@ -54,14 +54,14 @@ class Workshop:
     progress: Progress
     torch_device: torch.device
 
-    def identity(self, *sections: object) -> dict[str, Any]:
-        """Returns what every training stage depends on, and the given sections of the recipe."""
+    def identity(self, section: FitOptions | QuantizeSection) -> dict[str, Any]:
+        """Returns what every training stage depends on, and one section of the recipe."""
         return {
             "card": asdict(self.card),
             "data": fingerprint(self.train),
             "seed": self.recipe.seed,
             "augmentation": to_mapping(self.recipe.augmentation),
-            "sections": [to_mapping(s) if s is not None else None for s in sections],
+            "section": to_mapping(section),
         }
 
     def teacher_identity(self) -> str | None:

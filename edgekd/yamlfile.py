@@ -49,7 +49,7 @@ def parse_yaml_value(text: str, error: type[EdgeKDError]) -> Any:  # noqa: ANN40
         error: Raised where it is no YAML.
     """
     try:
-        return yaml.load(text, Loader=_Yaml12Loader)
+        return yaml.load(text, Loader=_Yaml12Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as malformed:
         raise error(f"{text!r}: not a YAML value") from malformed
 

@@ -14,7 +14,9 @@ from edgekd.data.image import letterbox
 from edgekd.types import InputContract
 
 
-def contract(stride: int, layout: str = "NHWC", scale: float | None = None, zero: int | None = None):
+def contract(
+    stride: int, layout: str = "NHWC", scale: float | None = None, zero: int | None = None
+):
     return {
         "outputs": [
             {"name": f"{role}_{stride}", "role": role, "stride": stride, "layout": layout,
@@ -41,7 +43,10 @@ def test_layout_and_quantization_do_not_change_the_detections() -> None:
     scores = rng.integers(-128, 127, (1, 4, 5, 3), dtype=np.int8)
     boxes = rng.integers(-30, 30, (1, 4, 5, 4), dtype=np.int8)
     a = decoder.detect([scores, boxes], contract(8, "NHWC", 0.05, -3))
-    reals = [((t.astype(np.float32) + 3) * np.float32(0.05)).transpose(0, 3, 1, 2) for t in (scores, boxes)]
+    reals = [
+        ((t.astype(np.float32) + 3) * np.float32(0.05)).transpose(0, 3, 1, 2)
+        for t in (scores, boxes)
+    ]
     b = decoder.detect(reals, contract(8, "NCHW"))
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)
@@ -51,12 +56,17 @@ def test_suppression_keeps_the_best_of_a_class_and_other_classes() -> None:
     boxes = np.array([[0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 10, 10], [20, 0, 30, 10]], np.float32)
     kept = decoder.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 0, 1, 0]))
     assert kept.tolist() == [0, 2, 3]
-    assert decoder.suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 0, 1, 0]), limit=2).tolist() == [0, 2]
+    assert decoder.suppress(
+        boxes, np.array([0.9, 0.8, 0.7, 0.6]), np.array([0, 0, 1, 0]), limit=2
+    ).tolist() == [0, 2]
 
 
 def test_overlap_just_at_the_threshold_is_kept() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 6]], np.float32)
-    assert decoder.suppress(boxes, np.array([0.9, 0.8]), np.array([0, 0]), iou=0.6).tolist() == [0, 1]
+    assert decoder.suppress(boxes, np.array([0.9, 0.8]), np.array([0, 0]), iou=0.6).tolist() == [
+        0,
+        1,
+    ]
     assert decoder.suppress(boxes, np.array([0.9, 0.8]), np.array([0, 0]), iou=0.59).tolist() == [0]
 
 
@@ -107,4 +117,6 @@ def test_it_decodes_from_the_command_line(tmp_path: Path) -> None:
         [sys.executable, "-I", str(copy), str(tmp_path / "contract.json"), str(tmp_path / "out.npz")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(printed.stdout) == [{"box": [-8.0, -8.0, 16.0, 16.0], "score": 0.952574, "label": 0}]
+    assert json.loads(printed.stdout) == [
+        {"box": [-8.0, -8.0, 16.0, 16.0], "score": 0.952574, "label": 0}
+    ]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
-from edgekd.modelfile.runner import Runner
 from edgekd.errors import RecipeError
+from edgekd.modelfile.runner import Runner
 from edgekd.types import Basis, Latency
 
 MINIMUM_WARMUP = 5

@@ -110,7 +110,7 @@ def _place(
         x1, y1 = np.minimum((high - shift) / scale, (columns, rows))
         pixels = PIL.Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
         piece = pixels.resize(
-            tuple(int(v) for v in high - low),
+            (int(high[0] - low[0]), int(high[1] - low[1])),
             PIL.Image.Resampling.BILINEAR,
             box=(float(x0), float(y0), float(x1), float(y1)),
         )

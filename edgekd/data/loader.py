@@ -114,7 +114,7 @@ def batches(
     keys = _KeyStream(len(stream.dataset.samples), batch_size, stream.seed, start, steps)
     loader = DataLoader(
         stream,
-        batch_sampler=keys,  # type: ignore[arg-type]
+        batch_sampler=keys,
         num_workers=count,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

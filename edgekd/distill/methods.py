@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edgekd.distill.signal import LevelPair, Signal
 from edgekd.registry import Registry
-from edgekd.training.detection import generalized_iou
+from edgekd.training.detection import DenseDetections, generalized_iou
 from edgekd.types import Task
 
 
@@ -60,8 +60,8 @@ class ScoreWeightedLogits(nn.Module):
 
     def forward(self, signal: Signal) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        assert signal.student is not None and signal.teacher is not None  # noqa: S101
-        student, target = signal.student.logits, signal.teacher.logits.sigmoid()
+        student_seen, teacher_seen = _detections(signal)
+        student, target = student_seen.logits, teacher_seen.logits.sigmoid()
         cross = functional.binary_cross_entropy_with_logits(student, target, reduction="none")
         entropy = functional.binary_cross_entropy(target, target, reduction="none")
         weight = (target - student.detach().sigmoid()).abs().pow(self.gamma)
@@ -80,13 +80,13 @@ class ScoreWeightedBoxes(nn.Module):
 
     def forward(self, signal: Signal) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        assert signal.student is not None and signal.teacher is not None  # noqa: S101
-        scores = signal.teacher.logits.sigmoid()
+        student, teacher = _detections(signal)
+        scores = teacher.logits.sigmoid()
         if signal.visible is not None:
             scores = scores * signal.visible
         weight = scores.amax(-1).square()
         seen = weight > 1e-3
-        giou = generalized_iou(signal.student.boxes[seen], signal.teacher.boxes[seen])
+        giou = generalized_iou(student.boxes[seen], teacher.boxes[seen])
         return ((1 - giou) * weight[seen]).sum() / weight.sum().clamp(min=1.0)
 
 
@@ -136,11 +136,18 @@ class SoftLabels(nn.Module):
 
     def forward(self, signal: Signal) -> Tensor:
         """Returns the loss; needs both networks' class logits."""
-        assert signal.student_logits is not None and signal.teacher_logits is not None  # noqa: S101
+        if signal.student_logits is None or signal.teacher_logits is None:
+            raise ValueError("soft labels need the class logits of student and teacher")
         student = functional.log_softmax(signal.student_logits / self.temperature, dim=1)
         teacher = functional.log_softmax(signal.teacher_logits / self.temperature, dim=1)
         divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
         return divergence * self.temperature**2
+
+
+def _detections(signal: Signal) -> tuple[DenseDetections, DenseDetections]:
+    if signal.student is None or signal.teacher is None:
+        raise ValueError("this method needs the detections of student and teacher")
+    return signal.student, signal.teacher
 
 
 def _standardise(feature: Tensor) -> Tensor:

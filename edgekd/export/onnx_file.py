@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
-from edgekd.quiet import quietly
 from edgekd.modelfile.contract import KEY
+from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
 
@@ -57,7 +57,8 @@ def with_contract(model: onnx.ModelProto, contract: str) -> bytes:
     labelled.CopyFrom(model)
     onnx.helper.set_model_props(labelled, {KEY: contract})
     onnx.checker.check_model(labelled)
-    return labelled.SerializeToString(deterministic=True)
+    blob: bytes = labelled.SerializeToString(deterministic=True)
+    return blob
 
 
 def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -105,7 +105,8 @@ class _Reader:
             node = self._source.producers.get(node.input[0])
         if node is None or node.op_type != "DequantizeLinear":
             raise _FloatIslandError(f"{self._path.name}: {name} is a float island")
-        return self._same.get(node.input[0], node.input[0])
+        name = str(node.input[0])
+        return self._same.get(name, name)
 
     def _grid(self, node: NodeProto) -> Grid:
         scale, zero_point = self._constant(node.input[1]), self._constant(node.input[2])

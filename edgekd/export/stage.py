@@ -128,7 +128,7 @@ class _Writer:
             outputs.append(
                 OutputContract(
                     name=name,
-                    role=role,  # type: ignore[arg-type] - output_names makes only the legal ones
+                    role=role,  # type: ignore[arg-type]  # output_names makes only legal ones
                     stride=cell,
                     shape=shape,
                     layout=layout,

@@ -11,8 +11,8 @@ from ai_edge_litert import schema_py_generated as schema
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
-from edgekd.quiet import quietly
 from edgekd.modelfile.contract import KEY
+from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
 

@@ -46,7 +46,7 @@ class FusedInvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``(B, outputs, H / stride, W / stride)``."""
-        y = self.project(self.expand(x))
+        y: Tensor = self.project(self.expand(x))
         return x + y if self.residual else y
 
 
@@ -65,7 +65,7 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns ``(B, outputs, H / stride, W / stride)``."""
-        y = self.project(self.depthwise(self.expand(x)))
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
 
@@ -94,7 +94,8 @@ class PoolPyramid(nn.Module):
         pooled = [self.reduce(x)]
         for _ in range(3):
             pooled.append(self.pool(pooled[-1]))
-        return self.merge(torch.cat(pooled, dim=1))
+        merged: Tensor = self.merge(torch.cat(pooled, dim=1))
+        return merged
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -123,7 +123,7 @@ def load_card(path: Path) -> Card:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
-        with safetensors.safe_open(path, framework="pt") as archive:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(path, framework="pt") as archive:
             metadata = archive.metadata() or {}
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path}: not a whole safetensors file ({error})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,11 @@ class Branch(nn.Sequential):
             *(Separable(channels, channels) for _ in range(depth)),
             nn.Conv2d(channels, outputs, 1),
         )
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The 1x1 convolution that makes the raw outputs."""
+        return cast(nn.Conv2d, self[-1])
 
 
 class EdgeDet(nn.Module):
@@ -105,11 +111,11 @@ class EdgeDet(nn.Module):
 
     def _prior(self, probability: float = 0.01) -> None:
         """Starts every class at ``probability`` (focal loss, arXiv 1708.02002, section 3.3)."""
+        for branch in (*self.scores, *self.boxes):
+            nn.init.normal_(cast(Branch, branch).last.weight, std=0.01)
         for branch in self.scores:
-            nn.init.constant_(branch[-1].bias, -math.log((1 - probability) / probability))
-            nn.init.normal_(branch[-1].weight, std=0.01)
-        for branch in self.boxes:
-            nn.init.normal_(branch[-1].weight, std=0.01)
+            bias = cast(Tensor, cast(Branch, branch).last.bias)
+            nn.init.constant_(bias, -math.log((1 - probability) / probability))
 
 
 def cell_centres(

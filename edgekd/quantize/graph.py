@@ -49,7 +49,7 @@ def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
         raise ModelError(
             f"{type(net).__name__} cannot be exported by torch.export: {error}"
         ) from error
-    graph = cast(GraphModule, program.module())
+    graph = program.module()
     _fuse_conv_bn_(graph)
     graph.delete_all_unused_submodules()
     return graph

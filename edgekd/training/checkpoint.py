@@ -13,7 +13,7 @@ from edgekd.files import write_atomic
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes ``state`` (tensors, numbers, strings, containers) so that a crash leaves old or new."""
+    """Writes ``state`` (tensors, plain values, containers); a crash leaves the old or the new."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(path, buffer.getvalue())

@@ -28,13 +28,11 @@ Point = dict[str, float]
 
 
 class TrainingTask(Protocol):
-    """What the loop trains.
+    """What the loop trains."""
 
-    Attributes:
-        model: Holds every parameter that is trained, saved and averaged.
-    """
-
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """Holds every parameter that is trained, saved and averaged."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns named scalar terms, already weighted; the loop minimises their sum."""

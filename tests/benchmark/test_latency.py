@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgekd.benchmark import host, latency
 from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
 from edgekd.benchmark.latency import measure_latency
-from edgekd.modelfile.runner import TensorInfo
 from edgekd.errors import RecipeError
+from edgekd.modelfile.runner import TensorInfo
 from edgekd.types import Basis
 
 IMAGE = np.zeros((1, 2), np.float32)

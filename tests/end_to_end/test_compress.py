@@ -32,8 +32,16 @@ def test_a_run_writes_exactly_these_files(finished_run) -> None:
     }
     stage = {"done.json", "inputs.json"}
     expected = {".lock", "events.jsonl", "recipe.yaml"}
-    expected |= {f"{s}/{f}" for s in ("baseline", "distill") for f in stage | {"student.safetensors", "curve.json"}}
-    expected |= {f"{s}/{f}" for s in ("float", "quantize") for f in stage | {"graph.safetensors", "curve.json"}}
+    expected |= {
+        f"{s}/{f}"
+        for s in ("baseline", "distill")
+        for f in stage | {"student.safetensors", "curve.json"}
+    }
+    expected |= {
+        f"{s}/{f}"
+        for s in ("float", "quantize")
+        for f in stage | {"graph.safetensors", "curve.json"}
+    }
     files = {"float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"}
     expected |= {f"export/{f}" for f in stage | files | {f"{n}.contract.json" for n in files}}
     expected |= {"export/artifacts.json", "export/checks.json", "export/decoder.py"}
@@ -112,7 +120,9 @@ def test_eval_gives_the_reports_figure(finished_run, small_set: Path) -> None:
 
 def test_predict_draws_boxes_and_writes_json(finished_run, small_set: Path, tmp_path: Path) -> None:
     path = finished_run.folder / "export" / "int8.onnx"
-    result = edgekd("predict", path, small_set / "val", "--out", tmp_path / "out", "--min-score", "0.005")
+    result = edgekd(
+        "predict", path, small_set / "val", "--out", tmp_path / "out", "--min-score", "0.005"
+    )
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert len(rows) == 8
@@ -124,7 +134,9 @@ def test_predict_draws_boxes_and_writes_json(finished_run, small_set: Path, tmp_
             assert (box <= [320, 240, 320, 240]).all()
 
 
-@pytest.mark.parametrize("name", ["float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"])
+@pytest.mark.parametrize(
+    "name", ["float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"]
+)
 def test_inspect_and_bench_serve_every_file(finished_run, name: str) -> None:
     path = finished_run.folder / "export" / name
     inspected = edgekd("inspect", path, "--json")
@@ -148,7 +160,9 @@ def test_report_shows_a_finished_run_again(finished_run) -> None:
     assert sha256_of(html) == before
 
 
-def test_init_writes_a_recipe_that_the_other_commands_accept(small_set: Path, tmp_path: Path) -> None:
+def test_init_writes_a_recipe_that_the_other_commands_accept(
+    small_set: Path, tmp_path: Path
+) -> None:
     recipe = tmp_path / "recipe.yaml"
     assert edgekd("init", small_set, "--out", recipe).exit_code == 0
     assert edgekd("init", small_set, "--out", recipe).exit_code == 2

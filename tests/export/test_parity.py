@@ -142,7 +142,7 @@ def tflite_zero_point(model: object) -> None:
 
 
 def tflite_swap(model: object) -> None:
-    operator, (_, weight, _, _) = tflite_parts(model)
+    _, (_, weight, _, _) = tflite_parts(model)
     buffer = model.buffers[weight.buffer]
     values = np.array(buffer.data, np.uint8).reshape(weight.shape)
     # A depthwise weight has its channels last, any other first.
@@ -228,7 +228,9 @@ def test_an_untouched_file_passes(finished_run, file: str) -> None:
 
 
 def test_onnx_and_tflite_hold_the_same_bytes(finished_run) -> None:
-    onnx_file, tflite_file = (read(finished_run.folder / "export" / n) for n in ("int8.onnx", "int8.tflite"))
+    onnx_file, tflite_file = (
+        read(finished_run.folder / "export" / n) for n in ("int8.onnx", "int8.tflite")
+    )
     pairs = align(onnx_file, tflite_file)
     weights = [(a.weight.values, b.weight.values) for a, b in pairs if a.weight]
     assert len(weights) > 50
@@ -240,7 +242,10 @@ def test_exact_replay_of_a_convolution_equals_a_count_by_hand() -> None:
     from edgekd.export.integer_graph import Grid, IntegerOperator, Weight
 
     weight = Weight(
-        np.array([[[[2]]], [[[-3]]]], np.int8), np.array([0.5, 0.25]), np.array([1.0, 0.0]), np.zeros(2)
+        np.array([[[[2]]], [[[-3]]]], np.int8),
+        np.array([0.5, 0.25]),
+        np.array([1.0, 0.0]),
+        np.zeros(2),
     )
     operator = IntegerOperator(
         "conv", "conv", ("x",), "y", Grid(0.1, -5), np.inf, weight,

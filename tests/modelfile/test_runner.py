@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.modelfile.runner import OnnxRunner, TfliteRunner, open_runner
 from edgekd.errors import ModelError
+from edgekd.modelfile.runner import OnnxRunner, TfliteRunner, open_runner
 
 
 @pytest.fixture

@@ -69,7 +69,12 @@ def test_an_ignore_region_hides_its_class_and_spares_positives() -> None:
     objects = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]])
     boxes = torch.tensor([[[0, 0, 8, 8], [8, 0, 16, 8], [0, 8, 8, 16], [8, 8, 16, 16]]]).float()
     target = assign(
-        objects, torch.tensor([[0]]), boxes, torch.full((1, 4, 2), 0.5), region, torch.tensor([[-1]])
+        objects,
+        torch.tensor([[0]]),
+        boxes,
+        torch.full((1, 4, 2), 0.5),
+        region,
+        torch.tensor([[-1]]),
     )
     assert target.valid[0, 0].all()
     assert not target.valid[0, 1].any()

@@ -87,7 +87,7 @@ def test_a_pickle_is_not_loaded_as_a_checkpoint(small_set: Path, tmp_path: Path)
             return (exec, ("raise SystemExit('ran code from a checkpoint')",))
 
     torch.save({"step": Bomb()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ModelError, match="cannot|not a checkpoint"):
+    with pytest.raises(ModelError, match="not a checkpoint"):
         run(MeanTask(), small_set, tmp_path)
 
 
@@ -129,7 +129,9 @@ def test_the_average_follows_the_weights_and_copies_integers() -> None:
 def test_every_pass_shows_every_image_once(small_set: Path) -> None:
     from edgekd.data.loader import _KeyStream
 
-    keys = [k for batch in _KeyStream(images=5, batch_size=3, seed=1, start=0, steps=5) for k in batch]
+    keys = [
+        k for batch in _KeyStream(images=5, batch_size=3, seed=1, start=0, steps=5) for k in batch
+    ]
     assert sorted(i for e, i in keys if e == 0) == list(range(5))
     assert [e for e, _ in keys] == [0] * 5 + [1] * 5 + [2] * 5
     resumed = [k for b in _KeyStream(images=5, batch_size=3, seed=1, start=2, steps=5) for k in b]
