@@ -395,3 +395,7 @@ def _torch_device(name: str, threads: int | None) -> torch.device:
     if name != "cpu" and not (name.startswith("cuda") and torch.cuda.is_available()):
         raise RecipeError(f"--torch-device {name!r}: not on this machine; legal: cpu, auto")
     return torch.device(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -132,7 +132,8 @@ def latency_line(latency: Latency) -> str:
         )
     return (
         f"measured on {latency.where}: median {latency.median_ms:.3f} ms, "
-        f"p90 {latency.p90_ms:.3f}, p99 {latency.p99_ms:.3f}, n {latency.runs} ({latency.runtime} {latency.runtime_version}, "
+        f"p90 {latency.p90_ms:.3f}, p99 {latency.p99_ms:.3f}, n {latency.runs} "
+        f"({latency.runtime} {latency.runtime_version}, "
         f"{latency.delegate}, {latency.threads} threads)"
     )
 
@@ -316,7 +317,7 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
         f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
         f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
         "# Every key is shown with its default; unknown keys are errors. What they mean:\n"
-        "#   input        pixels that the network sees, multiples of 32; more finds smaller objects\n"
+        "#   input        pixels the network sees, multiples of 32; more finds smaller objects\n"
         "#   teacher      checkpoint of `edgekd train`\n"
         "#   distill      method: weight beside the task loss; baseline: also without the teacher\n"
         "#   quantize     mode qat or ptq; float_control is the yardstick of every int8 figure\n"

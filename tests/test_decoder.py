@@ -114,7 +114,7 @@ def test_it_decodes_from_the_command_line(tmp_path: Path) -> None:
     copy = tmp_path / "decoder.py"
     copy.write_text(Path(decoder.__file__).read_text(encoding="utf-8"))
     printed = subprocess.run(
-        [sys.executable, "-I", str(copy), str(tmp_path / "contract.json"), str(tmp_path / "out.npz")],
+        [sys.executable, "-I", copy, tmp_path / "contract.json", tmp_path / "out.npz"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(printed.stdout) == [

@@ -52,7 +52,8 @@ def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
     graph = program.module()
     _fuse_conv_bn_(graph)
     graph.delete_all_unused_submodules()
-    return graph
+    # The biases that folding makes come frozen; QAT has to train them.
+    return graph.requires_grad_(True)
 
 
 def prepared(graph: GraphModule, scheme: Quantization) -> GraphModule:

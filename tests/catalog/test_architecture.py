@@ -1,0 +1,52 @@
+"""The layers hold, and a bad import would be noticed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()",
+         "--no-cache"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+
+
+def test_imports_run_downwards_and_boards_need_no_torch() -> None:
+    result = lint(ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("edgekd/export/stage.py", "import edgekd.quantize.graph"),
+        ("edgekd/training/loop.py", "import edgekd.distill.task"),
+        ("edgekd/metrics/detection.py", "import torch"),
+    ],
+)
+def test_a_bad_import_breaks_a_contract(tmp_path: Path, module: str, line: str) -> None:
+    shutil.copytree(ROOT / "edgekd", tmp_path / "edgekd")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / module
+    path.write_text(path.read_text() + f"\n{line}\n")
+    result = lint(tmp_path)
+    assert result.returncode != 0
+    assert "BROKEN" in result.stdout
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = (
+        "import sys, edgekd.cli, edgekd.device, edgekd.benchmark.predict, edgekd.report.html;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

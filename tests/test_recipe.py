@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import RecipeError
+from edgekd.recipe import Recipe, dump_recipe, load_recipe, override
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_dumped_loads_again_equal(tmp_path: Path) -> None:
+    recipe = override(Recipe(), {"target": "android", "quantize.training.learning_rate": 1e-4})
+    assert load_recipe(written(tmp_path, dump_recipe(recipe))) == recipe
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        written(tmp_path, "data: {path: set}\nteacher: {checkpoint: /t.safetensors}")
+    )
+    assert recipe.data.path == tmp_path / "set"
+    assert recipe.teacher.checkpoint == Path("/t.safetensors")
+
+
+def test_an_override_replaces_one_key_only() -> None:
+    recipe = override(Recipe(), {"distill.training.steps": 7})
+    assert recipe.distill.training.steps == 7
+    assert recipe.distill.methods == Recipe().distill.methods
+    assert recipe.quantize == Recipe().quantize
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("quantize.trainning.steps", 3, "did you mean 'training'"),
+        ("target.name", "x", "is a value, not a section"),
+        ("input.width", 100, "multiple of 32"),
+        ("input.channels", 2, "1 .grey. and 3"),
+        ("distill.training.steps", 0, "steps 0"),
+        ("student.strides", [8, 32], "skip"),
+        ("benchmark.runs", 10, "between 50"),
+        ("export.formats", [], "at least one"),
+        ("export.formats", ["tensorflow"], "tflite"),
+        ("seed", True, "seed"),
+    ],
+)
+def test_illegal_values_are_named(key: str, value: object, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        override(Recipe(), {key: value})
