@@ -25,8 +25,8 @@ def main(path: Path) -> None:
         print(
             f"| {row.name} | {row.runtime} | {100 * metrics.map:.2f} | "
             f"{100 * metrics.ap50:.2f} | "
-            f"{row.parameters / 1e3:,.0f} k | {row.macs / 1e6:.0f} M | {row.size_bytes / 1024:,.0f} "
-            f"KiB | {latency} |"
+            f"{row.parameters / 1e3:,.0f} k | {row.macs / 1e6:.0f} M | "
+            f"{row.size_bytes / 1024:,.0f} KiB | {latency} |"
         )
     print("\n| difference | mAP points | 95 % paired interval |\n|---|---|---|")
     names = {row.key: row.name for row in record.rows}

@@ -301,7 +301,7 @@ def _prepared(
     device = load_device(recipe.target)
     if name == "compress":
         require_feasible(recipe, device)
-        if recipe.distill.methods:
+        if recipe.distill.methods != {}:
             teacher_path(recipe)
     out = options["out"] or Path("runs") / f"{name}-{device.id}"
     return recipe, out, _progress(), _torch_device(options["torch_device"], options["threads"])

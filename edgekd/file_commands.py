@@ -23,7 +23,7 @@ from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, read_contract
 from edgekd.modelfile.runner import open_runner
 from edgekd.progress import Progress
-from edgekd.recipe import Recipe, dump_recipe, override
+from edgekd.recipe import DEFAULT_METHODS, Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json
@@ -308,9 +308,7 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
             "input.width": width,
             "input.channels": 1 if grey else 3,
             "student.architecture": "edgedet-n" if detects else "edgecls-n",
-            "distill.methods": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0}
-            if detects
-            else {"soft-labels": 1.0},
+            "distill.methods": DEFAULT_METHODS[train.task],
         },
     )
     header = (

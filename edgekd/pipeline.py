@@ -113,7 +113,7 @@ def distill(shop: Workshop) -> Path:
     section = shop.recipe.distill
     if section.baseline:
         _train(shop, "baseline", {}, section.training)
-    return _train(shop, "distill", section.methods, section.training)
+    return _train(shop, "distill", shop.methods, section.training)
 
 
 def _train(shop: Workshop, stage: str, methods: dict[str, float], options: FitOptions) -> Path:
@@ -141,7 +141,7 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
     fake-quantization: what int8 costs is measured against that.
     """
     section = shop.recipe.quantize
-    methods = shop.recipe.distill.methods if shop.teacher else {}
+    methods = shop.methods
     trains = section.mode == "qat"
     options = section.training
 

@@ -14,7 +14,7 @@ import yaml
 
 from edgekd.errors import RecipeError
 from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Format
+from edgekd.types import Format, Task
 from edgekd.yamlfile import read_yaml
 
 
@@ -172,20 +172,26 @@ class StudentSection:
             raise ValueError(f"strides {list(self.strides)}: must not skip a level")
 
 
+DEFAULT_METHODS: dict[Task, dict[str, float]] = {
+    Task.DETECTION: {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
+    Task.CLASSIFICATION: {"soft-labels": 1.0},
+}
+"""Distillation methods and weights where a recipe names none."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillSection:
     """How the student learns from the teacher.
 
     Attributes:
-        methods: Method name to weight beside the task loss; empty to learn from annotation alone.
+        methods: Method name to weight beside the task loss; empty to learn from annotation alone,
+            null for those of `DEFAULT_METHODS`.
         training: The loop.
         baseline: Whether to train the same student without the teacher too, for equal steps, so
             that the report can say what distillation is worth.
     """
 
-    methods: dict[str, float] = field(
-        default_factory=lambda: {"logits": 1.0, "boxes": 2.0, "pkd": 4.0}
-    )
+    methods: dict[str, float] | None = None
     training: FitOptions = field(default_factory=FitOptions)
     baseline: bool = False
 

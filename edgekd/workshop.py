@@ -24,7 +24,7 @@ from edgekd.nets.card import Card, Net, build, load_net
 from edgekd.nets.tap import TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize.graph import folded_graph, freezer
-from edgekd.recipe import FitOptions, QuantizeSection, Recipe
+from edgekd.recipe import DEFAULT_METHODS, FitOptions, QuantizeSection, Recipe
 from edgekd.runfolder import RunFolder
 from edgekd.sources import fingerprint, load_split, teacher_path
 from edgekd.strict import to_mapping
@@ -64,6 +64,13 @@ class Workshop:
             "section": to_mapping(section),
         }
 
+    @property
+    def methods(self) -> dict[str, float]:
+        """Distillation methods and their weights; empty without a teacher."""
+        named = self.recipe.distill.methods
+        chosen = DEFAULT_METHODS[self.card.task] if named is None else named
+        return dict(chosen) if self.teacher else {}
+
     def teacher_identity(self) -> str | None:
         """Returns the hash of the teacher's checkpoint, None without a teacher."""
         return sha256_of(teacher_path(self.recipe)) if self.teacher else None
@@ -86,7 +93,7 @@ def open_workshop(
         RecipeError: Student, teacher and data set do not fit each other.
     """
     checkpoint = None
-    if with_teacher and recipe.distill.methods:
+    if with_teacher and recipe.distill.methods != {}:
         checkpoint = teacher_path(recipe)
     train = load_split(recipe, recipe.data.train, run.path, progress)
     val = load_split(recipe, recipe.data.val, run.path, progress)

@@ -23,6 +23,7 @@ _KINDS = {
     "Mul": "mul",
     "Concat": "concat",
     "MaxPool": "max_pool",
+    "AveragePool": "mean",
     "GlobalAveragePool": "mean",
     "ReduceMean": "mean",
     "Resize": "resize",

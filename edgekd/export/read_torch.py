@@ -24,12 +24,13 @@ _KINDS: dict[Any, str] = {
     _ATEN.mul.Tensor: "mul",
     _ATEN.cat.default: "concat",
     _ATEN.max_pool2d.default: "max_pool",
+    _ATEN.avg_pool2d.default: "mean",
     _ATEN.adaptive_avg_pool2d.default: "mean",
     _ATEN.mean.dim: "mean",
     _ATEN.upsample_nearest2d.vec: "resize",
     _ATEN.sigmoid.default: "sigmoid",
 }
-_RESHAPES = {_ATEN.flatten.using_ints, _ATEN.reshape.default, _ATEN.view.default}
+_RESHAPES = {_ATEN.flatten.using_ints, _ATEN.reshape.default, _ATEN.view.default, _ATEN.squeeze.dim}
 _RELU: dict[Any, Callable[[Node], float]] = {
     _ATEN.relu.default: lambda _n: math.inf,
     _ATEN.relu_.default: lambda _n: math.inf,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgekd.nets.backbone import Backbone, Scale, initialise
 from edgekd.nets.blocks import ConvNormAct, round_channels
@@ -22,8 +23,8 @@ class EdgeCls(nn.Module):
         self.backbone = Backbone(channels, scale)
         hidden = round_channels(self.backbone.channels[-1] * 2)
         self.features = ConvNormAct(self.backbone.channels[-1], hidden)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classify = nn.Linear(hidden, classes)
+        # A 1x1 convolution rather than a linear layer: no reshape with a symbolic batch in between.
+        self.classify = nn.Conv2d(hidden, classes, 1)
         initialise(self)
 
     @property
@@ -33,5 +34,6 @@ class EdgeCls(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Returns ``((B, classes) logits,)`` for ``x`` of ``(B, C, H, W)``."""
-        pooled = self.pool(self.features(self.backbone(x)[-1])).flatten(1)
-        return (self.classify(pooled),)
+        features = self.features(self.backbone(x)[-1])
+        pooled = functional.avg_pool2d(features, features.shape[2:])
+        return (self.classify(pooled).squeeze(3).squeeze(2),)
