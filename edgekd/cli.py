@@ -32,6 +32,9 @@ class _Commands(click.Group):
         except EdgeKDError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:  # A full disk, a folder that may not be written.
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\ninterrupted; the same command goes on from the last checkpoint", err=True)
             ctx.exit(130)

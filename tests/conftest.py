@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; one thread each keeps them from standing in each other's way.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass
 from pathlib import Path
 

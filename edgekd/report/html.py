@@ -96,9 +96,11 @@ def _shipped(record: RunRecord) -> ModelRow | None:
         for row in record.rows
         if row.precision is Precision.INT8 and row.path and not row.key.endswith("-host")
     ]
-    # Only the format that the target runs has a prediction for the target.
-    for_target = [row for row in final if row.predicted is not None]
-    return next(iter(for_target or final or record.rows[-1:]), None)
+    # Of the formats that the target runs, the one predicted to be faster there.
+    for_target = [(row.predicted.median_ms, row) for row in final if row.predicted is not None]
+    if for_target:
+        return min(for_target, key=lambda item: item[0])[1]
+    return next(iter(final or record.rows[-1:]), None)
 
 
 def _headlines(record: RunRecord) -> list[Headline]:
@@ -107,7 +109,10 @@ def _headlines(record: RunRecord) -> list[Headline]:
     if row is not None:
         teacher = next((other for other in record.rows if other.key == "teacher"), None)
         found += [_accuracy_headline(row, teacher, record), _size_headline(row, teacher)]
-        found += [_measured_headline(row.name, row.measured)] if row.measured else []
+        for timed in (row, *(r for r in record.rows if r.key == f"{row.key}-host")):
+            if timed.measured:
+                found.append(_measured_headline(timed.name, timed.measured))
+                break
         found += [_predicted_headline(row.predicted, record.target)] if row.predicted else []
     failed = [check.name for check in record.checks if not check.passed]
     passed = len(record.checks) - len(failed)

@@ -20,7 +20,7 @@ from edgekd.data.dataset import load
 from edgekd.data.image import letterbox, read_image
 from edgekd.files import sha256_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
 
 
 def command(small_set: Path, teacher_file: Path, out: Path) -> list[str]:

@@ -22,6 +22,8 @@ from edgekd.export.read_tflite import tflite_graph
 from edgekd.export.replay import replay
 from edgekd.types import Check
 
+pytestmark = pytest.mark.xdist_group("run")
+
 
 def changed_onnx(path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     model = onnx.load(path)
