@@ -39,6 +39,7 @@ from edgekd.strict import from_mapping, to_mapping
 from edgekd.training.inference import Forward, network_predictions
 from edgekd.types import Artifact, Check, Exhibit, RunRecord, Task
 from edgekd.workshop import (
+    LEARNT,
     Workshop,
     calibration_batches,
     fit_student,
@@ -144,12 +145,15 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
     methods = shop.methods
     trains = section.mode == "qat"
     options = section.training
+    learnt = student.with_name(LEARNT) if methods else None
 
     def continue_float(folder: Path) -> None:
         graph = folded_student(shop, student)
         if trains and section.float_control:
             graphs.training_mode(graph)
-            curve = fit_student(shop, graph, methods, options, folder=folder, title="float")
+            curve = fit_student(
+                shop, graph, methods, options, folder=folder, title="float", learnt=learnt
+            )
             write_atomic(folder / "curve.json", json.dumps(curve))
         save_graph(folder / "graph.safetensors", graph)
 
@@ -166,6 +170,7 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
                 folder=folder,
                 title="QAT",
                 freeze_ranges_at=round(section.freeze_ranges * options.steps),
+                learnt=learnt,
             )
             write_atomic(folder / "curve.json", json.dumps(curve))
         save_graph(folder / "graph.safetensors", graphs.frozen(graph))
@@ -173,6 +178,7 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
     inputs = {
         **shop.identity(section),
         "student": sha256_of(student),
+        "learnt": sha256_of(learnt) if learnt else None,
         "methods": methods,
         "teacher": shop.teacher_identity(),
     }

@@ -30,9 +30,12 @@ from edgekd.sources import fingerprint, load_split, teacher_path
 from edgekd.strict import to_mapping
 from edgekd.teacher.frozen import Teacher, freeze, load_teacher, require_same_classes
 from edgekd.training.inference import letterboxed
-from edgekd.training.loop import Point, TrainingTask, fit
+from edgekd.training.loop import Point, fit
 from edgekd.training.task_loss import SupervisedTask, task_loss
 from edgekd.types import Dataset, Task
+
+LEARNT = "methods.safetensors"
+"""In a training stage's folder: what the distillation methods themselves learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ def fit_student(
     folder: Path,
     title: str,
     freeze_ranges_at: int | None = None,
+    learnt: Path | None = None,
 ) -> list[Point]:
     """Trains anything that maps images to ``(outputs, features)``, in place; returns the curve.
 
@@ -160,6 +164,8 @@ def fit_student(
         folder: Keeps the checkpoint.
         title: Shown beside the progress.
         freeze_ranges_at: Step from which a fake-quantized graph's ranges stand still.
+        learnt: What the methods learnt (projectors) in an earlier stage, to go on from. Fresh
+            projectors would first pull a trained student's features out of shape.
     """
     card = shop.card
     stream = ViewStream(
@@ -172,8 +178,11 @@ def fit_student(
     hook = None
     if freeze_ranges_at is not None and isinstance(student, GraphModule):
         hook = freezer(student, freeze_ranges_at)
-    return fit(
-        _task(shop, student, methods),
+    task = _task(shop, student, methods)
+    if isinstance(task, DistillationTask) and learnt:
+        task.learnt.load_state_dict(safetensors.torch.load_file(learnt))
+    curve = fit(
+        task,
         stream,
         options,
         folder=folder,
@@ -182,9 +191,14 @@ def fit_student(
         device=shop.torch_device,
         on_step=hook,
     )
+    if isinstance(task, DistillationTask):
+        write_atomic(folder / LEARNT, safetensors.torch.save(task.learnt.state_dict()))
+    return curve
 
 
-def _task(shop: Workshop, student: nn.Module, methods: Mapping[str, float]) -> TrainingTask:
+def _task(
+    shop: Workshop, student: nn.Module, methods: Mapping[str, float]
+) -> SupervisedTask | DistillationTask:
     card, teacher = shop.card, shop.teacher
     loss = task_loss(card.task, card.strides)
     if teacher is None or not methods:

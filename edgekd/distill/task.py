@@ -67,6 +67,11 @@ class DistillationTask:
         self._teacher, self._pairs, self._weights = teacher, tuple(pairs), dict(weights)
         self._loss, self._task = loss, task
 
+    @property
+    def learnt(self) -> nn.Module:
+        """What the methods themselves learn, projectors, by method."""
+        return self.model["methods"]
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the task's terms and one ``kd/<method>`` term a method, weighted."""
         student: Tapped = self.model["student"](batch.images)

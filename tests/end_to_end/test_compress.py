@@ -44,6 +44,7 @@ def test_a_run_writes_exactly_these_files(finished_run) -> None:
         for s in ("float", "quantize")
         for f in stage | {"graph.safetensors", "curve.json"}
     }
+    expected |= {f"{s}/methods.safetensors" for s in ("distill", "float", "quantize")}
     files = {"float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"}
     expected |= {f"export/{f}" for f in stage | files | {f"{n}.contract.json" for n in files}}
     expected |= {"export/artifacts.json", "export/checks.json", "export/decoder.py"}
