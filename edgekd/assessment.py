@@ -175,13 +175,16 @@ def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> 
     """Returns the latency of an opened file on this computer, on a real image of the set."""
     image = read_image(dataset.samples[0], model.contract.input.channels)
     detects = model.contract.task is Task.DETECTION
+    tensor, placement = model.preprocess(image)
     return measure_latency(
         model.runner,
-        model.preprocess(image),
+        tensor,
         warmup=options.warmup,
         runs=options.runs,
-        pre=lambda: model.preprocess(image),
-        post=(lambda outputs: model.postprocess(outputs, image, 0.05)) if detects else None,
+        pre=lambda: model.preprocess(image)[0],
+        post=(lambda outputs: model.postprocess(outputs, placement, image.shape, 0.05))
+        if detects
+        else None,
     )
 
 

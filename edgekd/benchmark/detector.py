@@ -33,6 +33,8 @@ from edgekd.types import (
 )
 
 Outputs = list[NDArray[Any]]
+Placement = tuple[float, float, float, float]
+"""Scale x, scale y, left and top of an image in its letterbox."""
 
 
 class FileModel:
@@ -57,40 +59,35 @@ class FileModel:
         self.runner: Runner = open_runner(path, threads=threads, int8_native=native)
         self._specification: dict[str, Any] = to_mapping(self.contract)
 
-    def preprocess(self, image: Image) -> NDArray[Any]:
-        """Returns the input tensor for one image."""
-        return to_input(letterbox(image, self.contract.input)[0], self.contract.input)
-
-    def postprocess(self, outputs: Outputs, image: Image, min_score: float = 0.001) -> Detections:
-        """Returns the detections in pixels of ``image``."""
-        _, (scale_x, scale_y, left, top) = letterbox(image, self.contract.input)
-        return self._decoded(outputs, (scale_x, scale_y, left, top), image.shape, min_score)
-
-    def detect(self, image: Image, min_score: float = 0.001) -> Detections:
-        """Returns the detections in one image, best first."""
+    def preprocess(self, image: Image) -> tuple[NDArray[Any], Placement]:
+        """Returns the input tensor for one image, and how the image lies in it."""
         boxed, placement = letterbox(image, self.contract.input)
-        outputs = self.runner.run(to_input(boxed, self.contract.input))
-        return self._decoded(outputs, placement, image.shape, min_score)
+        return to_input(boxed, self.contract.input), placement
 
-    def logits(self, image: Image) -> NDArray[np.float32]:
-        """Returns the class logits ``(C,)`` of one image."""
-        (values,) = self.runner.run(self.preprocess(image))
-        spec = self.contract.outputs[0]
-        return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
-
-    def _decoded(
+    def postprocess(
         self,
         outputs: Outputs,
-        placement: tuple[float, float, float, float],
+        placement: Placement,
         shape: tuple[int, ...],
-        min_score: float,
+        min_score: float = 0.001,
     ) -> Detections:
+        """Returns the detections in pixels of the original image of ``shape`` (H, W, C)."""
         boxes, scores, labels = decoder.detect(outputs, self._specification, min_score)
         mapped = decoder.unletterbox(boxes, *placement, shape[1], shape[0])
         return Detections(boxes=mapped, scores=scores, labels=labels)
 
+    def detect(self, image: Image, min_score: float = 0.001) -> Detections:
+        """Returns the detections in one image, best first."""
+        tensor, placement = self.preprocess(image)
+        return self.postprocess(self.runner.run(tensor), placement, image.shape, min_score)
 
-Predictions = dict[int, Detections] | dict[int, NDArray[np.float32]]
+    def logits(self, image: Image) -> NDArray[np.float32]:
+        """Returns the class logits ``(C,)`` of one image."""
+        (values,) = self.runner.run(self.preprocess(image)[0])
+        spec = self.contract.outputs[0]
+        return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
+
+
 Predict = Callable[[Sample], Any]
 
 

@@ -62,7 +62,7 @@ def fit(
         on_step: Called before every step with its number.
 
     Returns:
-        Means of every term over each fiftieth of the run, with ``step`` and ``loss``.
+        Means over each fiftieth of the run: ``step``, ``loss``, and ``term/<name>`` of every term.
 
     Raises:
         ModelError: The loss is not finite, or the checkpoint belongs to another run.
@@ -103,12 +103,12 @@ def train_step(
     clip: float,
     device: torch.device,
 ) -> dict[str, float]:
-    """Takes one step and returns the value of every term and of their sum, ``loss``."""
+    """Takes one step and returns ``loss``, and ``term/<name>`` of every term in it."""
     with _precision(device):
         terms = task.losses(batch)
     loss = torch.stack([t.float() for t in terms.values()]).sum()
     values = {"loss": float(loss.detach())}
-    values |= {name: float(term.detach()) for name, term in terms.items()}
+    values |= {f"term/{name}": float(term.detach()) for name, term in terms.items()}
     if not math.isfinite(values["loss"]):
         raise ModelError(f"the loss is not finite: {values}; a lower learning_rate may help")
     optimizer.zero_grad(set_to_none=True)

@@ -104,7 +104,7 @@ def test_training_reduces_the_loss_and_reports_it(small_set: Path, tmp_path: Pat
     curve = run(MeanTask(), small_set, tmp_path, steps=100, learning_rate=0.1, ema=0.0)
     assert curve[-1]["step"] == 100
     assert curve[-1]["loss"] < curve[0]["loss"] / 4
-    assert set(curve[0]) == {"step", "loss", "mean"}
+    assert set(curve[0]) == {"step", "loss", "term/mean"}
 
 
 def test_the_rate_rises_linearly_and_falls_to_its_end() -> None:
