@@ -212,6 +212,7 @@ def _task(
         weights=methods,
         loss=loss,
         task=card.task,
+        seed=shop.recipe.seed,
     )
     task.model.to(shop.torch_device)
     return task

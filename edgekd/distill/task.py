@@ -33,6 +33,7 @@ class DistillationTask:
         weights: Method name to weight beside the task loss.
         loss: The loss on annotation.
         task: What both networks do.
+        seed: Of the initial weights of whatever the methods learn.
 
     Raises:
         RecipeError: A method is unknown, or does not serve the task.
@@ -53,16 +54,15 @@ class DistillationTask:
         weights: Mapping[str, float],
         loss: TaskLoss,
         task: Task,
+        seed: int = 0,
     ) -> None:
         for name in weights:
             if task not in methods[name].tasks:
                 raise RecipeError(f"distillation method {name!r} does not serve {task}")
-        self.model = nn.ModuleDict(
-            {
-                "student": student,
-                "methods": nn.ModuleDict({n: methods[n].build(pairs) for n in weights}),
-            }
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            learnt = nn.ModuleDict({name: methods[name].build(pairs) for name in weights})
+        self.model = nn.ModuleDict({"student": student, "methods": learnt})
         self._strides = (tuple(student_strides), tuple(teacher_strides))
         self._teacher, self._pairs, self._weights = teacher, tuple(pairs), dict(weights)
         self._loss, self._task = loss, task

@@ -144,6 +144,30 @@ def test_levels_are_paired_by_stride() -> None:
         pair_levels((8,), (1,), (16,), (2,))
 
 
+def test_what_methods_learn_starts_the_same_for_the_same_seed() -> None:
+    from edgekd.distill.task import DistillationTask
+
+    def projector(seed: int) -> Tensor:
+        task = DistillationTask(
+            student=nn.Identity(),
+            student_strides=(8, 16),
+            teacher=lambda _images: ((), ()),
+            teacher_strides=(8, 16),
+            pairs=WIDER,
+            weights={"pkd": 1.0},
+            loss=lambda _outputs, _batch: {},
+            task=Task.DETECTION,
+            seed=seed,
+        )
+        return next(task.learnt.parameters())
+
+    torch.rand(1)
+    first = projector(0)
+    torch.rand(1)
+    assert torch.equal(first, projector(0))
+    assert not torch.equal(first, projector(1))
+
+
 def test_an_unknown_method_lists_what_exists() -> None:
     with pytest.raises(RecipeError, match="did you mean 'pkd'"):
         methods["pdk"]
