@@ -117,10 +117,14 @@ class Assessment:
         metric = "map" if self.dataset.task is Task.DETECTION else "top1"
         return Comparison(of=of, minus=minus, metric=metric, interval=self._interval(of, minus))
 
+    @property
+    def int8_onnx(self) -> str:
+        """Key of the int8 ONNX file that ships; on a host that is the host form."""
+        return "int8-onnx" if "int8-onnx" in self.predictions else "int8-onnx-host"
+
     def agreement(self) -> Check | None:
         """Returns whether the int8 files decide alike, None unless both formats were exported."""
-        present = "int8-onnx" if "int8-onnx" in self.predictions else "int8-onnx-host"
-        comparison = self.compare("int8-tflite", present)
+        comparison = self.compare("int8-tflite", self.int8_onnx)
         if comparison is None:
             return None
         interval = comparison.interval
@@ -197,6 +201,6 @@ def compared(assessment: Assessment) -> tuple[Comparison, ...]:
         ("teacher", "student"),
         ("student", "student-no-kd"),
         *((key, reference) for key in ("int8-onnx", "int8-onnx-host", "int8-tflite")),
-        ("int8-tflite", "int8-onnx" if "int8-onnx" in rows else "int8-onnx-host"),
+        ("int8-tflite", assessment.int8_onnx),
     ]
     return tuple(c for c in (assessment.compare(*pair) for pair in pairs) if c is not None)

@@ -115,10 +115,8 @@ def train(**options: Any) -> None:  # noqa: ANN401 - as above
         click.echo(json.dumps(result, indent=1))
     else:
         metrics = to_mapping(row.metrics) if row.metrics else {}
-        shown = ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float))
-        click.echo(
-            f"{row.name}: {row.parameters:,} parameters, {row.macs / 1e6:.0f} M MACs; {shown}"
-        )
+        cost = f"{row.parameters:,} parameters, {row.macs / 1e6:.0f} M MACs"
+        click.echo(f"{row.name}: {cost}; {_figures(metrics)}")
         click.echo(f"checkpoint: {checkpoint}")
 
 
@@ -161,8 +159,7 @@ def evaluate(
         if as_json:
             click.echo(json.dumps({"model": str(path), **values}))
         else:
-            shown = ", ".join(f"{k} {v:.4f}" for k, v in values.items() if isinstance(v, float))
-            click.echo(f"{path}: {shown}, {values['images']} images")
+            click.echo(f"{path}: {_figures(values)}, {values['images']} images")
 
 
 @main.command()
@@ -266,6 +263,10 @@ def report(run: Path, as_json: bool) -> None:
 
     record = reopened_report(run)
     click.echo(to_json(record)) if as_json else _print_report(record, run)
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.4f}" for k, v in metrics.items() if isinstance(v, float))
 
 
 def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - as above

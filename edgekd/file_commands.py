@@ -20,7 +20,7 @@ from edgekd.errors import DataError, ModelError, RecipeError, RunError
 from edgekd.export.conformance import check_conformance
 from edgekd.files import write_atomic
 from edgekd.modelfile import read_operators
-from edgekd.modelfile.contract import KEY, read_contract
+from edgekd.modelfile.contract import KEY, Contract, read_contract
 from edgekd.modelfile.runner import open_runner
 from edgekd.progress import Progress
 from edgekd.recipe import DEFAULT_METHODS, Recipe, dump_recipe, override
@@ -35,7 +35,6 @@ from edgekd.types import (
     Dataset,
     DetectionMetrics,
     Latency,
-    Precision,
     RunRecord,
     Sample,
     Task,
@@ -108,10 +107,9 @@ def bench_file(model: Path, target: str | None, threads: int, runs: int) -> Late
                 "there, or here without --target"
             )
         return predicted
-    native = False
-    if _has_contract(model):
-        contract = read_contract(model)
-        native = contract.precision is Precision.INT8 and contract.form == "board"
+    read_operators(model)  # A damaged file must not pass for one without a contract.
+    contract = _contract(model)
+    native = contract is not None and contract.int8_native
     runner = open_runner(model, threads=threads, int8_native=native)
     shape = tuple(size or 1 for size in runner.input.shape)
     rng = np.random.default_rng(0)
@@ -216,9 +214,9 @@ def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
     Rules are those of ``target``, by default of the target that the file was made for.
     """
     operators = read_operators(model)
-    contract = to_mapping(read_contract(model)) if _has_contract(model) else None
-    made_for = contract["target"] if contract else None
-    if contract and contract["form"] == "host":
+    contract = _contract(model)
+    made_for = contract.target if contract else None
+    if contract and contract.form == "host":
         made_for = "host"
     chosen = target or made_for
     findings = check_conformance(model, load_device(chosen)) if chosen else []
@@ -233,7 +231,7 @@ def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
         "macs": operators.macs,
         "integer_mac_share": operators.integer_mac_share,
         "operators": dict(sorted(kinds.items(), key=lambda item: -item[1])),
-        "contract": contract,
+        "contract": to_mapping(contract) if contract else None,
         "rules_of": chosen,
         "findings": [to_mapping(f) for f in findings],
         "errors": sum(f.level == "error" for f in findings),
@@ -275,13 +273,12 @@ def _grid(scale: float | None, zero_point: int | None) -> str:
     return "" if scale is None else f", scale {scale:.6g}, zero point {zero_point}"
 
 
-def _has_contract(model: Path) -> bool:
-    read_operators(model)  # A damaged file must not pass for one without a contract.
+def _contract(model: Path) -> Contract | None:
+    """Returns the contract of a file that is known to be whole, None where it carries none."""
     try:
-        read_contract(model)
+        return read_contract(model)
     except ModelError:
-        return False
-    return True
+        return None
 
 
 def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:

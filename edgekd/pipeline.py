@@ -51,8 +51,6 @@ from edgekd.workshop import (
     save_graph,
 )
 
-STAGES = ("distill", "quantize", "export", "report")
-
 
 def compress(
     recipe: Recipe,
@@ -69,7 +67,7 @@ def compress(
         folder: The run directory; a finished stage in it is not repeated.
         progress: Shows long work.
         torch_device: Where networks are trained.
-        until: Last stage, one of `STAGES`.
+        until: Last stage: ``distill``, ``quantize``, ``export`` or ``report``.
 
     Raises:
         RecipeError: The combination is impossible.

@@ -98,9 +98,7 @@ def digest(value: object) -> str:
 def _hold(lock: int, path: Path) -> None:
     try:
         import fcntl
-    except (
-        ImportError
-    ):  # Windows: no advisory locks; two runs in one folder are the user's to avoid.
+    except ImportError:  # Windows has no such lock; sharing a folder is the user's to avoid.
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

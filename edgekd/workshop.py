@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from edgekd.teacher.frozen import Teacher, freeze, load_teacher, require_same_cl
 from edgekd.training.inference import letterboxed
 from edgekd.training.loop import Point, fit
 from edgekd.training.task_loss import SupervisedTask, task_loss
-from edgekd.types import Dataset, Task
+from edgekd.types import Dataset, Sample, Task
 
 LEARNT = "methods.safetensors"
 """In a training stage's folder: what the distillation methods themselves learnt."""
@@ -250,10 +250,8 @@ def load_graph(path: Path, graph: GraphModule) -> GraphModule:
 
 def calibration_batches(shop: Workshop, batch_size: int = 16) -> Iterator[Tensor]:
     """Yields training images, letterboxed and evenly spread over the split."""
-    samples = shop.train.samples
-    count = min(len(samples), shop.recipe.quantize.calibration_images)
-    chosen = [samples[i * len(samples) // count] for i in range(count)]
-    for start in range(0, count, batch_size):
+    chosen = _spread(shop.train.samples, shop.recipe.quantize.calibration_images)
+    for start in range(0, len(chosen), batch_size):
         images = [
             image for _, image, _, _ in letterboxed(chosen[start : start + batch_size], shop.card)
         ]
@@ -263,7 +261,11 @@ def calibration_batches(shop: Workshop, batch_size: int = 16) -> Iterator[Tensor
 
 def proof_images(shop: Workshop) -> NDArray[np.uint8]:
     """Returns ``(N, H, W, C)`` letterboxed validation images, evenly spread over the split."""
-    samples = shop.val.samples
-    count = min(len(samples), shop.recipe.export.proof_images)
-    chosen = [samples[i * len(samples) // count] for i in range(count)]
+    chosen = _spread(shop.val.samples, shop.recipe.export.proof_images)
     return np.stack([image for _, image, _, _ in letterboxed(chosen, shop.card)])
+
+
+def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Returns at most so many samples, evenly spread over the split."""
+    count = min(len(samples), most)
+    return [samples[i * len(samples) // count] for i in range(count)]

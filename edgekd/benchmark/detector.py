@@ -6,7 +6,6 @@ pixels of the original image. `edgekd predict` and `edgekd eval` are this and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgekd import decoder
 from edgekd.data.image import letterbox, read_image, to_input
+from edgekd.data.placement import Placement, placed_detections
 from edgekd.metrics.classification import ClassificationEvaluator
 from edgekd.metrics.detection import DetectionEvaluator
 from edgekd.modelfile.contract import Contract, read_contract
@@ -27,14 +27,10 @@ from edgekd.types import (
     DetectionMetrics,
     Detections,
     Image,
-    Precision,
-    Sample,
     Task,
 )
 
 Outputs = list[NDArray[Any]]
-Placement = tuple[float, float, float, float]
-"""Scale x, scale y, left and top of an image in its letterbox."""
 
 
 class FileModel:
@@ -55,8 +51,9 @@ class FileModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.contract: Contract = read_contract(path)
-        native = self.contract.precision is Precision.INT8 and self.contract.form == "board"
-        self.runner: Runner = open_runner(path, threads=threads, int8_native=native)
+        self.runner: Runner = open_runner(
+            path, threads=threads, int8_native=self.contract.int8_native
+        )
         self._specification: dict[str, Any] = to_mapping(self.contract)
 
     def preprocess(self, image: Image) -> tuple[NDArray[Any], Placement]:
@@ -72,9 +69,7 @@ class FileModel:
         min_score: float = 0.001,
     ) -> Detections:
         """Returns the detections in pixels of the original image of ``shape`` (H, W, C)."""
-        boxes, scores, labels = decoder.detect(outputs, self._specification, min_score)
-        mapped = decoder.unletterbox(boxes, *placement, shape[1], shape[0])
-        return Detections(boxes=mapped, scores=scores, labels=labels)
+        return placed_detections(outputs, self._specification, placement, shape, min_score)
 
     def detect(self, image: Image, min_score: float = 0.001) -> Detections:
         """Returns the detections in one image, best first."""
@@ -88,32 +83,17 @@ class FileModel:
         return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
 
 
-Predict = Callable[[Sample], Any]
-
-
 def predict_file(
     model: FileModel, dataset: Dataset, progress: Progress, title: str
 ) -> dict[int, Any]:
     """Returns detections (or logits) of every image by image id, computed by the file's runtime."""
     channels = model.contract.input.channels
     detects = model.contract.task is Task.DETECTION
-
-    def predict(sample: Sample) -> Any:  # noqa: ANN401 - detections or logits
-        image = read_image(sample, channels)
-        return model.detect(image) if detects else model.logits(image)
-
-    return predict_each(dataset.samples, predict, progress, title)
-
-
-def predict_each(
-    samples: Iterable[Sample], predict: Predict, progress: Progress, title: str
-) -> dict[int, Any]:
-    """Returns ``predict`` of every sample by image id, behind one progress bar."""
-    samples = tuple(samples)
-    results = {}
-    with progress.meter(title, len(samples)) as meter:
-        for done, sample in enumerate(samples, 1):
-            results[sample.image_id] = predict(sample)
+    results: dict[int, Any] = {}
+    with progress.meter(title, len(dataset.samples)) as meter:
+        for done, sample in enumerate(dataset.samples, 1):
+            image = read_image(sample, channels)
+            results[sample.image_id] = model.detect(image) if detects else model.logits(image)
             meter.update(done)
     return results
 

@@ -49,6 +49,11 @@ class Contract:
     recipe: str
     edgekd: str
 
+    @property
+    def int8_native(self) -> bool:
+        """Whether ONNX Runtime must keep int8 activations, so that what runs is what ships."""
+        return self.precision is Precision.INT8 and self.form == "board"
+
 
 def dump_contract(contract: Contract) -> str:
     """Returns the contract as JSON with sorted keys."""

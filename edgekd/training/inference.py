@@ -10,17 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgekd import decoder
 from edgekd.data.image import letterbox, read_image
 from edgekd.data.loader import normalise
+from edgekd.data.placement import Placement, placed_detections
 from edgekd.nets.card import Card
 from edgekd.progress import Progress
 from edgekd.types import Dataset, Detections, Image, InputContract, Sample, Task
 
 Forward = Callable[[Tensor], Sequence[Tensor]]
 """Images in EdgeKD's normalisation to raw outputs."""
-
-Placement = tuple[float, float, float, float]
 
 
 def input_contract(card: Card) -> InputContract:
@@ -92,6 +90,4 @@ def _detections(
             for role in ("scores", "boxes")
         ]
     }
-    boxes, scores, labels = decoder.detect(outputs, specification)
-    mapped = decoder.unletterbox(boxes, *placement, shape[1], shape[0])
-    return Detections(boxes=mapped, scores=scores, labels=labels)
+    return placed_detections(outputs, specification, placement, shape)
