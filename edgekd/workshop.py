@@ -20,8 +20,9 @@ from edgekd.distill.signal import LevelPair, pair_levels
 from edgekd.distill.task import DistillationTask
 from edgekd.errors import RecipeError
 from edgekd.files import sha256_of, write_atomic
-from edgekd.nets.card import Card, Net, build, load_net
+from edgekd.nets.card import Card, Net, build, load_card, load_net, load_weights
 from edgekd.nets.tap import TappedNet
+from edgekd.nets.transfer import transfer
 from edgekd.progress import Progress
 from edgekd.quantize.graph import folded_graph, freezer
 from edgekd.recipe import DEFAULT_METHODS, FitOptions, QuantizeSection, Recipe
@@ -133,9 +134,12 @@ def student_card(recipe: Recipe, dataset: Dataset) -> Card:
 
 
 def new_student(shop: Workshop) -> Net:
-    """Returns the student with fresh weights, or with those that the recipe starts from."""
+    """Returns the student, its weights fresh or, as far as they fit, from the recipe's start."""
+    net = build(shop.card, shop.recipe.seed)
     start = shop.recipe.student.checkpoint
-    net = load_net(start)[0] if start else build(shop.card, shop.recipe.seed)
+    if start:
+        done = transfer(net, shop.card, load_weights(start), load_card(start))
+        shop.progress.note(f"start: {done.taken} of {done.total} tensors from {start.name}")
     net.to(shop.torch_device)
     return net
 

@@ -80,17 +80,17 @@ class DistillationTask:
             return terms
         signal = self._signal(student, self._teacher(batch.images), batch)
         learnt = self.model["methods"]
-        for name, weight in self._weights.items():
-            terms[f"kd/{name}"] = weight * learnt[name](signal)  # type: ignore[index]
+        with torch.autocast(batch.images.device.type, enabled=False):
+            for name, weight in self._weights.items():
+                terms[f"kd/{name}"] = weight * learnt[name](signal)  # type: ignore[index]
         return terms
 
     def _signal(self, student: Tapped, teacher: Tapped, batch: Batch) -> Signal:
-        features_s = tuple(student[1][pair.student] for pair in self._pairs)
-        features_t = tuple(teacher[1][pair.teacher] for pair in self._pairs)
+        features_s = tuple(student[1][pair.student].float() for pair in self._pairs)
+        features_t = tuple(teacher[1][pair.teacher].float() for pair in self._pairs)
         if self._task is Task.CLASSIFICATION:
-            return Signal(
-                None, None, student[0][0], teacher[0][0], features_s, features_t, None, batch
-            )
+            logits_s, logits_t = student[0][0].float(), teacher[0][0].float()
+            return Signal(None, None, logits_s, logits_t, features_s, features_t, None, batch)
         shared = [pair.stride for pair in self._pairs]
         dense_s = dense_detections(_levels(student[0], self._strides[0], shared), shared)
         dense_t = dense_detections(_levels(teacher[0], self._strides[1], shared), shared)

@@ -140,15 +140,19 @@ def load_net(path: Path) -> tuple[Net, Card]:
     """
     card = load_card(path)
     net = build(card)
-    state = safetensors.torch.load_file(path)
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     try:
-        net.load_state_dict(state)
+        net.load_state_dict(load_weights(path))
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise ModelError(f"{path}: weights do not fit {card.architecture}: {first}") from error
     net.eval()
     return net, card
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Returns the tensors of a checkpoint that `load_card` accepts, halves as float32."""
+    state = safetensors.torch.load_file(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def resized(card: Card, *, architecture: str) -> Card:

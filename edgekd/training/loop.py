@@ -79,7 +79,7 @@ def fit(
                 on_step(step)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * rate_at(step, options)
-            terms = train_step(task, batch.to(device), optimizer, options.clip, device)
+            terms = train_step(task, batch.to(device), optimizer, options)
             if average:
                 average.update(task.model, step)
             done = step + 1
@@ -100,11 +100,10 @@ def train_step(
     task: TrainingTask,
     batch: Batch,
     optimizer: torch.optim.Optimizer,
-    clip: float,
-    device: torch.device,
+    options: FitOptions,
 ) -> dict[str, float]:
     """Takes one step and returns ``loss``, and ``term/<name>`` of every term in it."""
-    with _precision(device):
+    with _precision(batch.images.device, options.precision):
         terms = task.losses(batch)
     loss = torch.stack([t.float() for t in terms.values()]).sum()
     values = {"loss": float(loss.detach())}
@@ -114,7 +113,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, clip)
+    nn.utils.clip_grad_norm_(parameters, options.clip)
     optimizer.step()
     return values
 
@@ -237,8 +236,9 @@ def _numbered(stream: ViewStream, options: FitOptions, start: int) -> Iterator[t
     yield from enumerate(chosen, start)
 
 
-def _precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Returns bfloat16 autocast where the GPU has it, else nothing."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
+def _precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Returns bfloat16 autocast where it is asked for, or where a GPU has it and nobody minds."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" or (precision == "auto" and fast):
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
