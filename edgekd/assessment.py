@@ -17,7 +17,7 @@ from edgekd.device import Device
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.modelfile import read_operators
 from edgekd.progress import Progress
-from edgekd.recipe import BenchmarkSection
+from edgekd.sections import BenchmarkSection
 from edgekd.types import (
     Artifact,
     Check,
@@ -65,10 +65,17 @@ class Assessment:
     predictions: dict[str, dict[int, Any]] = field(default_factory=dict)
 
     def add_network(
-        self, key: str, name: str, predictions: dict[int, Any], *, parameters: int, macs: int
+        self,
+        key: str,
+        name: str,
+        predictions: dict[int, Any] | None,
+        *,
+        parameters: int,
+        macs: int,
     ) -> None:
-        """Adds a network that was run in torch."""
-        self.predictions[key] = predictions
+        """Adds a network that was run in torch; None where its outputs cannot be read."""
+        if predictions is not None:
+            self.predictions[key] = predictions
         self.rows.append(
             ModelRow(
                 key=key,
@@ -79,7 +86,7 @@ class Assessment:
                 macs=macs,
                 size_bytes=4 * parameters,
                 path=None,
-                metrics=score(self.dataset, predictions),
+                metrics=None if predictions is None else score(self.dataset, predictions),
             )
         )
 
@@ -87,8 +94,11 @@ class Assessment:
         """Runs an exported file in its own runtime over the set, times it and predicts it."""
         key, name = _NAMES[artifact.path.name]
         model = FileModel(artifact.path, self.options.threads)
-        predictions = predict_file(model, self.dataset, progress, f"mAP {artifact.path.name}")
-        self.predictions[key] = predictions
+        predictions = None
+        if model.readable:
+            title = f"accuracy {artifact.path.name}"
+            predictions = predict_file(model, self.dataset, progress, title)
+            self.predictions[key] = predictions
         board = artifact.form == "board"
         self.rows.append(
             ModelRow(
@@ -100,7 +110,7 @@ class Assessment:
                 macs=artifact.macs,
                 size_bytes=artifact.size_bytes,
                 path=str(artifact.path),
-                metrics=score(self.dataset, predictions),
+                metrics=None if predictions is None else score(self.dataset, predictions),
                 measured=time_file(model, self.dataset, self.options)
                 if _fair_here(artifact)
                 else None,
@@ -178,7 +188,7 @@ def _fair_here(artifact: Artifact) -> bool:
 def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> Latency:
     """Returns the latency of an opened file on this computer, on a real image of the set."""
     image = read_image(dataset.samples[0], model.contract.input.channels)
-    detects = model.contract.task is Task.DETECTION
+    detects = model.contract.task is Task.DETECTION and model.readable
     tensor, placement = model.preprocess(image)
     return measure_latency(
         model.runner,

@@ -60,8 +60,21 @@ def _recipe_options(command: _Command) -> _Command:
         click.option("--recipe", "recipe_file", type=_FOLDER, help="Recipe YAML (`edgekd init`)."),
         click.option("--target", help="Device id (`edgekd devices`) or a device YAML. [jetson]"),
         click.option("--data", type=_FOLDER, help="Data set: COCO, YOLO, VOC, image folder, IDX."),
-        click.option("--teacher", type=_FOLDER, help="Teacher checkpoint (.safetensors)."),
-        click.option("--student", help="Architecture, such as edgedet-n. [edgedet-n]"),
+        click.option("--unlabelled", type=_FOLDER, help="More training images, not annotated."),
+        click.option(
+            "--teacher",
+            multiple=True,
+            help="A .safetensors checkpoint, the .yaml card of a detector's file, or "
+            "my_model.py:function. Several are averaged.",
+        ),
+        click.option(
+            "--weights", type=_FOLDER, help="State dict of a my_model.py:function teacher."
+        ),
+        click.option(
+            "--student",
+            help="Architecture, such as edgedet-n; `same` only makes the teacher integer; or "
+            "my_model.py:function. [edgedet-n]",
+        ),
         click.option("--input", "size", help="Input as HEIGHTxWIDTH, such as 320x320."),
         click.option("--channels", type=click.Choice(["1", "3"]), help="Grey (1) or RGB (3)."),
         click.option("--steps", type=click.IntRange(1), help="Distillation steps."),
@@ -104,7 +117,7 @@ def compress(until: str, **options: Any) -> None:  # noqa: ANN401 - click passes
 @_recipe_options
 def train(**options: Any) -> None:  # noqa: ANN401 - as above
     """Train a network on annotation alone: a teacher, or a student to compare with."""
-    recipe, out, progress, device = _prepared("train", options, default_student="edgedet-m")
+    recipe, out, progress, device = _prepared("train", options, default_student="m")
     from edgekd.pipeline import train as run
     from edgekd.strict import to_mapping
 
@@ -300,30 +313,29 @@ def _prepared(
     recipe = _recipe(options, default_student)
     # Wrong recipes and targets must fail before torch, which takes seconds to import.
     from edgekd.device import load_device
-    from edgekd.sources import require_feasible, teacher_path
+    from edgekd.sources import require_feasible
 
     device = load_device(recipe.target)
     if name == "compress":
         require_feasible(recipe, device)
-        if recipe.distill.methods != {}:
-            teacher_path(recipe)
     out = options["out"] or Path("runs") / f"{name}-{device.id}"
     return recipe, out, _progress(), _torch_device(options["torch_device"], options["threads"])
 
 
 def _recipe(options: dict[str, Any], default_student: str | None) -> Recipe:
-    from edgekd.recipe import Recipe, load_recipe, override
-    from edgekd.sources import demo_recipe
+    from edgekd.recipe import load_recipe, override
+    from edgekd.sources import demo_recipe, fitted_recipe
 
     if options["recipe_file"]:
         recipe = load_recipe(options["recipe_file"])
     elif options["data"]:
-        recipe = Recipe()
+        recipe, _ = fitted_recipe(options["data"])
     else:
         recipe = demo_recipe()
     changes: dict[str, Any] = {}
     if default_student and not options["recipe_file"]:
-        changes["student.architecture"] = default_student
+        family = recipe.student.architecture.partition("-")[0]
+        changes["student.architecture"] = f"{family}-{default_student}"
     changes |= _flag_changes(options)
     return override(recipe, changes | _settings(options["settings"]))
 
@@ -343,9 +355,13 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         if options[flag] is not None
         for key in dotted
     }
-    for flag, key in (("data", "data.path"), ("teacher", "teacher.checkpoint")):
+    paths = {"data": "data.path", "unlabelled": "data.unlabelled", "weights": "teacher.weights"}
+    for flag, key in paths.items():
         if options[flag]:
             changes[key] = str(options[flag])
+    if options["teacher"]:
+        changes["teacher.model"], *others = options["teacher"]
+        changes["teacher.others"] = others
     if options["channels"]:
         changes["input.channels"] = int(options["channels"])
     if options["size"]:

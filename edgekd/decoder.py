@@ -15,6 +15,10 @@ A cell at (row, column) of a level with stride s has its centre at
 
 Logarithmic sizes keep an int8 step a constant *relative* error, which is what IoU sees.
 
+That is ``edgedet``, the layout of EdgeKD's own files. ``contract["decoding"]["decoder"]`` names any
+other of `DECODERS`, for detectors that other projects exported; each function below states the
+layout that it reads.
+
 Command line, for a machine with nothing but numpy:
 
     python decoder.py contract.json outputs.npz   # prints the detections as JSON
@@ -29,6 +33,8 @@ import numpy as np
 
 SIZE_PRIOR = 3.0
 MAX_LOG_SIZE = 5.0
+YOLOX_STRIDES = (8, 16, 32)
+SSD_VARIANCES = (0.1, 0.2)
 
 
 def dequantize(tensor, scale, zero_point):
@@ -64,30 +70,189 @@ def decode_level(scores, boxes, stride):
     return scores.reshape(-1, scores.shape[-1]), corners.reshape(-1, 4).astype(np.float32)
 
 
+def decode_edgedet(levels, contract):
+    """Returns boxes ``(N, 4)`` and, unlike the others, *logits* ``(N, C)`` of EdgeKD's own layout.
+
+    Args:
+        levels: Stride to role to reals: ``scores`` ``(H, W, C)``, ``boxes`` ``(H, W, 4)``.
+        contract: Not needed: the strides say it all.
+    """
+    decoded = [decode_level(v["scores"], v["boxes"], s) for s, v in sorted(levels.items())]
+    return np.concatenate([d[1] for d in decoded]), np.concatenate([d[0] for d in decoded])
+
+
+def decode_yolov5(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of YOLOv5's exported layout.
+
+    One output ``1 x N x (5 + C)``: centre x, centre y, width, height in input pixels, objectness,
+    classes. The file has applied the sigmoids; a score is objectness times class.
+    """
+    rows = levels[0]["detections"]
+    return corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:5] * rows[:, 5:]
+
+
+def decode_yolov8(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of the layout of YOLOv8, v9 and v11.
+
+    One output ``1 x (4 + C) x N``: centre x, centre y, width, height in input pixels, classes with
+    the sigmoid applied. There is no objectness.
+    """
+    rows = levels[0]["detections"].T
+    return corners(rows[:, :2], rows[:, 2:4]), rows[:, 4:]
+
+
+def decode_yolox(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of YOLOX's exported layout.
+
+    One output ``1 x N x (5 + C)`` over the cells of strides 8, 16 and 32, each row by row: raw
+    x, y, log w, log h, then objectness and classes, to which the official export has applied the
+    sigmoid. ``centre = (raw + cell) * stride``, the cell counted at its upper left corner;
+    ``size = exp(raw) * stride``; a score is objectness times class.
+    """
+    rows = levels[0]["detections"]
+    places = yolox_cells(contract["input"]["height"], contract["input"]["width"])
+    stride = places[:, 2:]
+    boxes = corners((rows[:, :2] + places[:, :2]) * stride, np.exp(rows[:, 2:4]) * stride)
+    return boxes, rows[:, 4:5] * rows[:, 5:]
+
+
+def decode_ssd(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of an SSD whose file decodes its boxes.
+
+    Two outputs: ``scores`` ``1 x N x (1 + C)``, a softmax with background first, and ``boxes``
+    ``1 x N x 4``, left, top, right, bottom as shares of the input's size. UltraFace exports this.
+    """
+    return levels[0]["boxes"] * np.tile(input_size(contract), 2), levels[0]["scores"][:, 1:]
+
+
+def decode_ssd_raw(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of an SSD whose file ends at its heads.
+
+    Two outputs: ``scores`` ``1 x N x (1 + C)`` logits with background first, and ``boxes``
+    ``1 x N x 4`` locations against the priors ``(cx, cy, w, h)`` of `ssd_priors`:
+    ``centre = prior centre + 0.1 * location * prior size`` and
+    ``size = prior size * exp(0.2 * location)``. The priors' strides and sizes are in
+    ``contract["decoding"]["priors"]``.
+    """
+    places, size = levels[0]["boxes"], contract["input"]
+    priors = ssd_priors(contract["decoding"]["priors"], size["height"], size["width"])
+    centres = priors[:, :2] + SSD_VARIANCES[0] * places[:, :2] * priors[:, 2:]
+    sizes = priors[:, 2:] * np.exp(SSD_VARIANCES[1] * places[:, 2:])
+    boxes = corners(centres, sizes) * np.tile(input_size(contract), 2)
+    return boxes, softmax(levels[0]["scores"])[:, 1:]
+
+
+def decode_fastestdet(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of FastestDet's exported layout.
+
+    One output ``1 x (1 + 4 + C) x H x W``: objectness, raw x, y, w, h, classes. The file has
+    applied the sigmoid to the objectness and the softmax to the classes. As shares of the input,
+    ``centre = (tanh(raw) + cell) / cells`` and ``size = sigmoid(raw)``; a score is
+    ``objectness^0.6 * class^0.4``.
+    """
+    grid = levels[0]["detections"]
+    height, width, columns = grid.shape
+    rows, size = grid.reshape(-1, columns), input_size(contract)
+    count = np.array([width, height], dtype=np.float32)
+    centres = (np.tanh(rows[:, 1:3]) + cells(height, width)) / count * size
+    sizes = size / (1 + np.exp(-rows[:, 3:5]))
+    return corners(centres, sizes), rows[:, :1] ** 0.6 * rows[:, 5:] ** 0.4
+
+
+def corners(centres, sizes):
+    """Returns boxes ``(N, 4)`` xyxy for centres ``(N, 2)`` and (width, height) ``(N, 2)``."""
+    return np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)
+
+
+def softmax(logits):
+    """Returns shares that sum to 1 along the last axis."""
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shares / shares.sum(axis=-1, keepdims=True)
+
+
+def cells(height, width):
+    """Returns (column, row) of every cell of a grid, row by row, float32 ``(H * W, 2)``."""
+    rows, columns = np.indices((height, width), dtype=np.float32)
+    return np.stack((columns, rows), axis=-1).reshape(-1, 2)
+
+
+def input_size(contract):
+    """Returns (width, height) of the input in pixels, float32."""
+    return np.array([contract["input"]["width"], contract["input"]["height"]], dtype=np.float32)
+
+
+def yolox_cells(height, width):
+    """Returns (column, row, stride) of each of YOLOX's predictions ``(N, 3)`` for an input size."""
+    grids = [np.insert(cells(height // s, width // s), 2, s, axis=1) for s in YOLOX_STRIDES]
+    return np.concatenate(grids)
+
+
+def ssd_priors(priors, height, width):
+    """Returns square priors ``(N, 4)``: centre x, centre y, width, height, as shares of the input.
+
+    Level by level, row by row, and in a cell size by size. As UltraFace has it, a level divides the
+    input evenly into ``ceil(input / stride)`` cells, and no prior is larger than the input.
+
+    Args:
+        priors: ``strides``, pixels a cell of each level, and ``sizes``, for each level the sides in
+            pixels. UltraFace: ``[8, 16, 32, 64]`` and ``[[10, 16, 24], [32, 48], [64, 96],
+            [128, 192, 256]]``.
+        height: Of the input, pixels.
+        width: Of the input, pixels.
+    """
+    levels = []
+    for stride, sizes in zip(priors["strides"], priors["sizes"]):
+        rows, columns = -(-height // stride), -(-width // stride)
+        centres = (cells(rows, columns) + 0.5) / np.array([columns, rows], dtype=np.float32)
+        sides = np.array([[s / width, s / height] for s in sizes], dtype=np.float32)
+        pairs = (centres.repeat(len(sizes), axis=0), np.tile(sides, (len(centres), 1)))
+        levels.append(np.concatenate(pairs, axis=1))
+    return np.clip(np.concatenate(levels), 0, 1)
+
+
+DECODERS = {
+    "edgedet": decode_edgedet,
+    "yolov5": decode_yolov5,
+    "yolov8": decode_yolov8,
+    "yolox": decode_yolox,
+    "ssd": decode_ssd,
+    "ssd-raw": decode_ssd_raw,
+    "fastestdet": decode_fastestdet,
+}
+
+
 def decode(outputs, contract, min_score=0.001, max_candidates=1000):
     """Returns boxes ``(N, 4)`` in input pixels, scores ``(N,)`` and labels ``(N,)``, before NMS.
 
     Args:
         outputs: One tensor with batch 1 for each entry of ``contract["outputs"]``, in its order.
         contract: The parsed ``contract.json`` (its ``outputs`` give role, stride, layout, scale).
+            Layouts of other projects have stride 0; where they have one output, its role is
+            ``detections``.
         min_score: Candidates under it are dropped.
         max_candidates: Best candidates kept over all levels.
+
+    Raises:
+        ValueError: The contract names none of `DECODERS`.
     """
+    name = contract.get("decoding", {}).get("decoder", "edgedet")
+    if name not in DECODERS:
+        raise ValueError("decoder {!r}; legal: {}".format(name, ", ".join(DECODERS)))
     levels = {}  # type: dict[int, dict[str, np.ndarray]]
     for tensor, spec in zip(outputs, contract["outputs"]):
         real = dequantize(tensor, spec["scale"], spec["zero_point"])[0]
         if spec["layout"] == "NCHW":
             real = real.transpose(1, 2, 0)
         levels.setdefault(spec["stride"], {})[spec["role"]] = real
-    decoded = [decode_level(v["scores"], v["boxes"], s) for s, v in sorted(levels.items())]
-    logits = np.concatenate([d[0] for d in decoded])
-    boxes = np.concatenate([d[1] for d in decoded])
-    threshold = np.log(min_score / (1 - min_score))
-    cells, labels = np.nonzero(logits > threshold)
-    best = logits[cells, labels]
+    boxes, values = DECODERS[name](levels, contract)
+    # Logits are ranked as they are: only what is kept costs an exponential, and none tie at 1.
+    are_logits = name == "edgedet"
+    threshold = np.log(min_score / (1 - min_score)) if are_logits else min_score
+    rows, labels = np.nonzero(values > threshold)
+    best = values[rows, labels]
     order = np.argsort(-best, kind="stable")[:max_candidates]
-    scores = 1 / (1 + np.exp(-best[order]))
-    return boxes[cells[order]], scores.astype(np.float32), labels[order].astype(np.int64)
+    scores = 1 / (1 + np.exp(-best[order])) if are_logits else best[order]
+    return boxes[rows[order]], scores.astype(np.float32), labels[order].astype(np.int64)
 
 
 def suppress(boxes, scores, labels, iou=0.6, limit=100):

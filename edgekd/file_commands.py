@@ -13,21 +13,23 @@ import PIL.Image
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.latency import measure_latency
 from edgekd.benchmark.predict import predict_latency
-from edgekd.data.dataset import load, recognise
+from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
 from edgekd.errors import DataError, ModelError, RecipeError, RunError
 from edgekd.export.conformance import check_conformance
 from edgekd.files import write_atomic
+from edgekd.methods import METHODS
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
 from edgekd.modelfile.runner import open_runner
 from edgekd.progress import Progress
-from edgekd.recipe import DEFAULT_METHODS, Recipe, dump_recipe, override
+from edgekd.recipe import Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json
-from edgekd.sources import load_split
+from edgekd.sections import DEFAULT_METHODS
+from edgekd.sources import fitted_recipe, load_split
 from edgekd.strict import to_mapping
 from edgekd.types import (
     Basis,
@@ -72,12 +74,19 @@ def _checkpoint_predictions(
     import torch
 
     from edgekd.nets.card import load_net
+    from edgekd.nets.outputs import network_outputs
     from edgekd.training.inference import network_predictions
 
     net, card = load_net(path)
     _require_classes(path, card.classes, dataset)
     predictions = network_predictions(
-        net, card, dataset, progress=progress, title=path.name, device=torch.device("cpu")
+        net,
+        card,
+        network_outputs(net, card),
+        dataset,
+        progress=progress,
+        title=path.name,
+        device=torch.device("cpu"),
     )
     return predictions, card.classes
 
@@ -291,23 +300,11 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     device = load_device(target)
     if out.exists() and not force:
         raise RecipeError(f"{out}: exists; use --force to replace it, or --out for another name")
-    train = load(data, "train")
-    detects = train.task is Task.DETECTION
-    first = read_image(train.samples[0], 3)
-    grey = bool((first == first[..., :1]).all())
-    height, width = _input_size(first.shape[0], first.shape[1])
-    recipe = override(
-        Recipe(),
-        {
-            "target": device.id,
-            "data.path": str(data.resolve()),
-            "input.height": height,
-            "input.width": width,
-            "input.channels": 1 if grey else 3,
-            "student.architecture": "edgedet-n" if detects else "edgecls-n",
-            "distill.methods": DEFAULT_METHODS[train.task],
-        },
-    )
+    fitted, train = fitted_recipe(data.resolve())
+    methods = fitted.distill.methods
+    if methods is None:
+        methods = {name: METHODS[name].weight for name in DEFAULT_METHODS[train.task]}
+    recipe = override(fitted, {"target": device.id, "distill.methods": methods})
     header = (
         f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
         f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
@@ -323,12 +320,6 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
         f"{out} written. Next: edgekd train --recipe {out} --student edgedet-m --out runs/teacher, "
         f"then edgekd compress --recipe {out} --teacher runs/teacher/train/student.safetensors"
     )
-
-
-def _input_size(rows: int, columns: int) -> tuple[int, int]:
-    """Returns a multiple of 32 near the image's own shape, its longer side at most 416."""
-    scale = min(1.0, 416 / max(rows, columns))
-    return tuple(max(32, round(n * scale / 32) * 32) for n in (rows, columns))  # type: ignore[return-value]
 
 
 def reopened_report(run: Path) -> RunRecord:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,31 +21,32 @@ from torch import Tensor
 import edgekd
 from edgekd.assessment import Assessment, compared
 from edgekd.device import load_device
-from edgekd.errors import RunError
+from edgekd.errors import RecipeError, RunError
 from edgekd.export.prove import prove, require_passed
-from edgekd.export.stage import Graphs, export_files, output_names
+from edgekd.export.stage import Graphs, export_files
 from edgekd.files import sha256_of, write_atomic
 from edgekd.nets import cost
-from edgekd.nets.card import load_net, save_net
+from edgekd.nets.card import Card, save_net
+from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import Tapped, TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize import graph as graphs
-from edgekd.recipe import FitOptions, Recipe, dump_recipe
+from edgekd.recipe import Recipe, dump_recipe
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
 from edgekd.runfolder import RunFolder, digest
+from edgekd.sections import FitOptions, MethodChoice
 from edgekd.sources import fingerprint, require_feasible
 from edgekd.strict import from_mapping, to_mapping
+from edgekd.teacher.frozen import NetTeacher, Teacher
+from edgekd.teaching import LEARNT, fit_student
 from edgekd.training.inference import Forward, network_predictions
 from edgekd.types import Artifact, Check, Exhibit, RunRecord, Task
 from edgekd.workshop import (
-    LEARNT,
+    SAME,
     Workshop,
     calibration_batches,
-    fit_student,
-    folded_student,
     load_graph,
-    new_student,
     open_workshop,
     proof_images,
     save_graph,
@@ -108,29 +109,54 @@ def train(
 
 
 def distill(shop: Workshop) -> Path:
-    """Trains the student with the teacher (and without, where asked); returns its checkpoint."""
+    """Trains the student with the teacher (and without, where asked); returns its checkpoint.
+
+    A student that is the teacher itself has nothing to learn yet: it is taken as it is.
+    """
     section = shop.recipe.distill
+    if shop.recipe.student.architecture == SAME:
+        return _adopt(shop)
     if section.baseline:
         _train(shop, "baseline", {}, section.training)
-    return _train(shop, "distill", shop.methods, section.training)
+    return _train(shop, "distill", shop.choices, section.training)
 
 
-def _train(shop: Workshop, stage: str, methods: dict[str, float], options: FitOptions) -> Path:
+def _adopt(shop: Workshop) -> Path:
+    """Returns a checkpoint of the first teacher, which is to be the student."""
+    teacher = shop.teachers[0]
+    if not isinstance(teacher, NetTeacher):
+        raise RecipeError("student 'same': a teacher that is a model file cannot be trained")
+
     def work(folder: Path) -> None:
-        net = new_student(shop)
-        tapped = TappedNet(net, net.taps).train()
-        curve = fit_student(shop, tapped, methods, options, folder=folder, title=stage)
+        save_net(folder / "student.safetensors", teacher.net, shop.card)
+
+    inputs = {"card": asdict(shop.card), "teacher": teacher.identity}
+    return shop.run.stage("adopt", inputs, work) / "student.safetensors"
+
+
+def _train(
+    shop: Workshop, stage: str, choices: dict[str, MethodChoice], options: FitOptions
+) -> Path:
+    def work(folder: Path) -> None:
+        net = shop.fresh_student()
+        tapped = TappedNet(net, net.taps).train()  # type: ignore[arg-type]
+        curve = fit_student(shop, tapped, choices, options, folder=folder, title=stage)
         save_net(folder / "student.safetensors", net.cpu().eval(), shop.card)
         write_atomic(folder / "curve.json", json.dumps(curve))
 
     start = shop.recipe.student.checkpoint
     inputs = {
         **shop.identity(options),
-        "methods": methods,
-        "teacher": shop.teacher_identity() if methods else None,
+        "teaching": shop.teaching_identity() if choices else None,
         "start": sha256_of(start) if start else None,
+        "source": _source_hash(shop),
     }
     return shop.run.stage(stage, inputs, work) / "student.safetensors"
+
+
+def _source_hash(shop: Workshop) -> str | None:
+    """Returns the hash of the file that defines a network of the user's own."""
+    return sha256_of(Path(shop.source.rpartition(":")[0])) if shop.source else None
 
 
 def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
@@ -140,30 +166,31 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
     fake-quantization: what int8 costs is measured against that.
     """
     section = shop.recipe.quantize
-    methods = shop.methods
+    choices = shop.choices
     trains = section.mode == "qat"
-    options = section.training
-    learnt = student.with_name(LEARNT) if methods else None
+    options = replace(section.training, precision="float32")
+    # A student that learnt from annotation alone, or is the teacher itself, has none.
+    learnt = next(iter(student.parent.glob(LEARNT)), None) if choices else None
 
     def continue_float(folder: Path) -> None:
-        graph = folded_student(shop, student)
+        graph = shop.folded(student)
         if trains and section.float_control:
             graphs.training_mode(graph)
             curve = fit_student(
-                shop, graph, methods, options, folder=folder, title="float", learnt=learnt
+                shop, graph, choices, options, folder=folder, title="float", learnt=learnt
             )
             write_atomic(folder / "curve.json", json.dumps(curve))
         save_graph(folder / "graph.safetensors", graph)
 
     def make_integer(folder: Path) -> None:
-        graph = graphs.prepared(folded_student(shop, student), shop.device.quantization)
+        graph = graphs.prepared(shop.folded(student), shop.device.quantization)
         graphs.calibrate(graph, calibration_batches(shop))
         if trains:
             graphs.training_mode(graph)
             curve = fit_student(
                 shop,
                 graph,
-                methods,
+                choices,
                 options,
                 folder=folder,
                 title="QAT",
@@ -177,8 +204,8 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
         **shop.identity(section),
         "student": sha256_of(student),
         "learnt": sha256_of(learnt) if learnt else None,
-        "methods": methods,
-        "teacher": shop.teacher_identity(),
+        "teaching": shop.teaching_identity() if choices else None,
+        "source": _source_hash(shop),
     }
     scheme = {"scheme": to_mapping(shop.device.quantization)}
     floating = shop.run.stage("float", inputs, continue_float)
@@ -267,14 +294,16 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
 def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Graphs:
     """Returns the graphs to export, rebuilt from their states, on the CPU."""
     on_cpu = replace(shop, torch_device=torch.device("cpu"))
-    count = len(output_names(shop.card))
-    folded = load_graph(floating, folded_student(on_cpu, student))
-    quantized = graphs.prepared(folded_student(on_cpu, student), shop.device.quantization)
+    outputs = network_outputs(shop.load(student), shop.card)
+    count = len(outputs)
+    folded = load_graph(floating, on_cpu.folded(student))
+    quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
     quantized = graphs.frozen(load_graph(integer, quantized))
     return Graphs(
         floating=graphs.only_outputs(folded, count),
         integer=graphs.converted(quantized, count, fold_weights=True),
         unfolded=graphs.converted(quantized, count, fold_weights=False),
+        outputs=outputs,
     )
 
 
@@ -282,20 +311,18 @@ def _assess(
     shop: Workshop, student: Path, floating: Path, artifacts: tuple[Artifact, ...]
 ) -> Assessment:
     assessment = Assessment(shop.val, shop.recipe.benchmark, shop.device)
-    teacher = shop.teacher
-    if teacher:
-        name = f"teacher {teacher.card.architecture}"
-        _assess_network(shop, assessment, "teacher", name, _outputs_of(teacher), teacher.net)
+    for index, teacher in enumerate(shop.teachers):
+        _assess_teacher(shop, assessment, index, teacher)
     name = shop.card.architecture
     if shop.recipe.distill.baseline:
         baseline = shop.run.path / "baseline" / "student.safetensors"
         _assess_checkpoint(shop, assessment, "student-no-kd", f"{name} without KD", baseline)
     _assess_checkpoint(shop, assessment, "student", name, student)
     if shop.recipe.quantize.mode == "qat" and shop.recipe.quantize.float_control:
-        net = load_net(student)[0]
-        graph = load_graph(floating, folded_student(shop, student))
+        net, title = shop.load(student), f"{name}, as long as QAT"
+        graph = load_graph(floating, shop.folded(student))
         _assess_network(
-            shop, assessment, "student-float", f"{name}, as long as QAT", _outputs_of(graph), net
+            shop, assessment, "student-float", title, shop.card, _outputs_of(graph), net
         )
     for artifact in artifacts:
         assessment.add_file(artifact, shop.progress)
@@ -305,8 +332,20 @@ def _assess(
 def _assess_checkpoint(
     shop: Workshop, assessment: Assessment, key: str, name: str, checkpoint: Path
 ) -> None:
-    net = load_net(checkpoint)[0].to(shop.torch_device)
-    _assess_network(shop, assessment, key, name, net, net)
+    net = shop.load(checkpoint).to(shop.torch_device)
+    _assess_network(shop, assessment, key, name, shop.card, net, net)
+
+
+def _assess_teacher(shop: Workshop, assessment: Assessment, index: int, teacher: Teacher) -> None:
+    """Adds a teacher's row, at its own input; a model file has none: `edgekd eval` scores those."""
+    if not isinstance(teacher, NetTeacher):
+        return
+    key = "teacher" if index == 0 else f"teacher-{index + 1}"
+    name = f"teacher {teacher.card.architecture}"
+    if shop.magnified:
+        name += f" at {teacher.card.height}x{teacher.card.width}"
+    forward = _outputs_of(lambda images: teacher.tapped(teacher.renormalise(images)))
+    _assess_network(shop, assessment, key, name, teacher.card, forward, teacher.net)
 
 
 def _assess_network(
@@ -314,20 +353,29 @@ def _assess_network(
     assessment: Assessment,
     key: str,
     name: str,
+    card: Card,
     forward: Forward,
     net: torch.nn.Module,
 ) -> None:
-    predictions = network_predictions(
-        forward,
-        shop.card,
-        shop.val,
-        progress=shop.progress,
-        title=f"mAP {key}",
-        device=shop.torch_device,
-    )
-    macs = cost.macs(net, shop.card.input_shape)
+    predictions = None
+    if readable(card):
+        predictions = network_predictions(
+            forward,
+            card,
+            network_outputs(net, card),
+            shop.val,
+            progress=shop.progress,
+            title=f"accuracy {key}",
+            device=shop.torch_device,
+        )
+    macs = cost.macs(net, card.input_shape)
     parameters = cost.parameters(net)
     assessment.add_network(key, name, predictions, parameters=parameters, macs=macs)
+
+
+def readable(card: Card) -> bool:
+    """Returns whether the raw outputs can be turned into classes or boxes."""
+    return card.task is Task.CLASSIFICATION or card.decoder != "none"
 
 
 def _outputs_of(tapped: Callable[[Tensor], Tapped]) -> Forward:

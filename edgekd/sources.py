@@ -3,18 +3,66 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.catalog import catalog_folder
 from edgekd.data.dataset import load, summarise
 from edgekd.data.demo import write_demo_set
+from edgekd.data.image import read_image
+from edgekd.data.unlabelled import with_unlabelled
 from edgekd.device import Device
-from edgekd.errors import DataError, RecipeError
+from edgekd.errors import DataError, ModelError, RecipeError
 from edgekd.progress import Progress
-from edgekd.recipe import Recipe, load_recipe
-from edgekd.types import Dataset, Format, Precision
+from edgekd.recipe import Recipe, load_recipe, override
+from edgekd.types import Dataset, Format, Precision, Task
+from edgekd.yamlfile import read_yaml
 
 DEMO = "demo-traffic"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShippedModel:
+    """A teacher that comes with EdgeKD.
+
+    Attributes:
+        id: Its folder's name.
+        folder: Holds its card, weights and recipes.
+        labels: Class names, indexed by label.
+        weights: Checkpoint.
+        recipe: What to start from for data of these classes.
+        credit: Whom to thank for the data that it was trained on, and under which licence.
+    """
+
+    id: str
+    folder: Path
+    labels: tuple[str, ...]
+    weights: Path
+    recipe: Path
+    credit: str
+
+
+def shipped_models() -> tuple[ShippedModel, ...]:
+    """Returns the catalogue of ``models/``."""
+    found = []
+    for path in sorted(catalog_folder("models").glob("*/model.yaml")):
+        card = read_yaml(path, ModelError)
+        found.append(
+            ShippedModel(
+                id=card["id"],
+                folder=path.parent,
+                labels=tuple(card["labels"]),
+                weights=path.parent / card["weights"],
+                recipe=path.parent / "recipes" / card["recipe"],
+                credit=card["credit"],
+            )
+        )
+    return tuple(found)
+
+
+def shipped_for(classes: tuple[str, ...]) -> ShippedModel | None:
+    """Returns the shipped teacher of exactly these classes, None where there is none."""
+    return next((model for model in shipped_models() if model.labels == classes), None)
 
 
 def demo_recipe() -> Recipe:
@@ -22,16 +70,52 @@ def demo_recipe() -> Recipe:
     return load_recipe(catalog_folder("models") / DEMO / "recipes" / "demo.yaml")
 
 
-def teacher_path(recipe: Recipe) -> Path:
-    """Returns the teacher's checkpoint.
+def fitted_recipe(data: Path) -> tuple[Recipe, Dataset]:
+    """Returns a recipe that fits a data set, and the training split that it was fitted to.
+
+    Where EdgeKD ships a teacher for these very classes its recipe is the start; else input size
+    and channels follow the images, and the family follows the task.
 
     Raises:
-        RecipeError: The data set is the user's and no teacher is named.
+        DataError: The data set is not recognised, or its training split is empty.
     """
-    if recipe.teacher.checkpoint is not None:
-        return recipe.teacher.checkpoint
-    if recipe.data.path is None:
-        return catalog_folder("models") / DEMO / "teacher.safetensors"
+    train = load(data, "train")
+    if not train.samples:
+        raise DataError(f"{data}: split 'train' has no usable image")
+    shipped = shipped_for(train.classes) if train.task is Task.DETECTION else None
+    if shipped:
+        return override(load_recipe(shipped.recipe), {"data.path": str(data)}), train
+    detects = train.task is Task.DETECTION
+    first = read_image(train.samples[0], 3)
+    grey = bool((first == first[..., :1]).all())
+    height, width = _input_size(first.shape[0], first.shape[1])
+    changes = {
+        "data.path": str(data),
+        "input.height": height,
+        "input.width": width,
+        "input.channels": 1 if grey else 3,
+        "student.architecture": "edgedet-n" if detects else "edgecls-n",
+    }
+    return override(Recipe(), changes), train
+
+
+def _input_size(rows: int, columns: int) -> tuple[int, int]:
+    """Returns a multiple of 32 near the image's own shape, its longer side at most 416."""
+    scale = min(1.0, 416 / max(rows, columns))
+    return tuple(max(32, round(n * scale / 32) * 32) for n in (rows, columns))  # type: ignore[return-value]
+
+
+def teacher_sources(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
+    """Returns where the teachers come from, the first of them first.
+
+    Raises:
+        RecipeError: None is named and EdgeKD ships none for these classes.
+    """
+    if recipe.teacher.model is not None:
+        return (recipe.teacher.model, *recipe.teacher.others)
+    shipped = shipped_for(dataset.classes) if dataset.task is Task.DETECTION else None
+    if shipped:
+        return (str(shipped.weights), *recipe.teacher.others)
     raise RecipeError(
         f"no teacher for {recipe.data.path}: train one with `edgekd train --data "
         f"{recipe.data.path}` and name it with --teacher, or learn from annotation alone with "
@@ -49,6 +133,8 @@ def require_feasible(recipe: Recipe, device: Device) -> None:
 
 def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> Dataset:
     """Returns one split, with a line about every kind of problem found.
+
+    The training split takes in the recipe's unlabelled images.
 
     Args:
         recipe: Its data section.
@@ -73,8 +159,13 @@ def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> 
     )
     if not dataset.samples:
         raise DataError(f"{root}: split {split!r} has no usable image")
+    annotated = len(dataset.samples)
+    if section.unlabelled and split == section.train:
+        dataset = with_unlabelled(dataset, section.unlabelled)
     objects = sum(len(s.boxes) for s in dataset.samples)
     counted = f", {objects} objects" if objects else ""
+    if len(dataset.samples) > annotated:
+        counted += f", {len(dataset.samples) - annotated} of them not annotated"
     progress.note(
         f"data {split}: {len(dataset.samples)} images{counted}, "
         f"{len(dataset.classes)} classes ({dataset.format})"

@@ -23,6 +23,11 @@ Boxes = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 
+UNANNOTATED = -2
+"""Ignore label of a region that nobody annotated: hidden from the annotation's loss, not from the
+teacher's. As the label of an image it says that its class is not known."""
+
+
 class Task(StrEnum):
     """What a model does."""
 
@@ -66,7 +71,7 @@ class Sample:
         labels: ``(N,)`` int64, one per box; for classification ``(1,)``.
         areas: ``(N,)`` float32 pixels², the annotated area (mask area in COCO), else the box's.
         ignore: ``(M, 4)`` crowd and ignore regions, excluded from training and evaluation.
-        ignore_labels: ``(M,)`` class that the region hides, -1 for every class.
+        ignore_labels: ``(M,)`` class that the region hides, -1 for every class, `UNANNOTATED`.
     """
 
     image_id: int
@@ -131,6 +136,28 @@ class Detections:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Priors:
+    """Square priors of an SSD whose file ends at its heads.
+
+    Attributes:
+        strides: Pixels of the input per cell, one a level.
+        sizes: Sides in pixels of the priors in one cell, for every level.
+    """
+
+    strides: tuple[int, ...]
+    sizes: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        smallest = [min(level, default=0) for level in self.sizes]
+        paired = 0 < len(self.strides) == len(self.sizes)
+        if not paired or min(self.strides) < 1 or min(smallest) <= 0:
+            raise ValueError(
+                f"strides {list(self.strides)}, sizes {[list(level) for level in self.sizes]}; "
+                "legal: for every stride a list of one or more sizes, all above 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InputContract:
     """How an image becomes the model's input.
 
@@ -158,17 +185,17 @@ class OutputContract:
 
     Attributes:
         name: Tensor name in the file.
-        role: ``scores`` (raw class logits), ``boxes`` (raw dx, dy, log w, log h) or ``logits``
-            (classification).
-        stride: Pixels of the input per cell; 0 for classification.
+        role: ``scores`` (class logits), ``boxes`` (raw dx, dy, log w, log h, or what the decoder
+            says), ``logits`` (classification), or another name that the decoder knows.
+        stride: Pixels of the input per cell; 0 where an output is no level.
         shape: With the batch dimension.
     """
 
     name: str
-    role: Literal["scores", "boxes", "logits"]
+    role: str
     stride: int
     shape: tuple[int, ...]
-    layout: Literal["NCHW", "NHWC", "NC"]
+    layout: Literal["NCHW", "NHWC", "NC", "any"]
     dtype: Literal["float32", "int8", "uint8"]
     scale: float | None = None
     zero_point: int | None = None

@@ -1,8 +1,9 @@
-"""What the stages of one run share, and how a student of any form is trained in it."""
+"""What the stages of one run share: recipe, data, student, teachers and their folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,49 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgekd.data.loader import ViewStream, normalise
+from edgekd.data.augment import magnification
+from edgekd.data.loader import normalise
 from edgekd.device import Device
-from edgekd.distill.signal import LevelPair, pair_levels
-from edgekd.distill.task import DistillationTask
 from edgekd.errors import RecipeError
-from edgekd.files import sha256_of, write_atomic
-from edgekd.nets.card import Card, Net, build, load_card, load_net, load_weights
+from edgekd.files import write_atomic
+from edgekd.methods import METHODS
+from edgekd.nets.card import Card, Net, OwnCard, build, load_card, load_net, load_weights
+from edgekd.nets.own import OwnNet, call_factory, is_own, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.nets.transfer import transfer
 from edgekd.progress import Progress
-from edgekd.quantize.graph import folded_graph, freezer
-from edgekd.recipe import DEFAULT_METHODS, FitOptions, QuantizeSection, Recipe
+from edgekd.quantize.graph import folded_graph
+from edgekd.recipe import Recipe
 from edgekd.runfolder import RunFolder
-from edgekd.sources import fingerprint, load_split, teacher_path
+from edgekd.sections import FitOptions, MethodChoice, QuantizeSection
+from edgekd.sources import fingerprint, load_split, teacher_sources
 from edgekd.strict import to_mapping
-from edgekd.teacher.frozen import Teacher, freeze, load_teacher, require_same_classes
+from edgekd.teacher.boxes import BoxTeacher
+from edgekd.teacher.frozen import (
+    NetTeacher,
+    Teacher,
+    at_scale,
+    freeze,
+    load_teacher,
+    require_same_classes,
+)
 from edgekd.training.inference import letterboxed
-from edgekd.training.loop import Point, fit
-from edgekd.training.task_loss import SupervisedTask, task_loss
 from edgekd.types import Dataset, Sample, Task
 
-LEARNT = "methods.safetensors"
-"""In a training stage's folder: what the distillation methods themselves learnt."""
+SAME = "same"
+"""Architecture of a student that is the teacher itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """One run's recipe, data, teacher and folder.
+    """One run's recipe, data, teachers and folder.
 
     Attributes:
         card: Of the student.
-        teacher: None where the student learns from annotation alone.
+        source: Function that makes the student, where it is a network of the user's own.
+        teachers: Empty where the student learns from annotation alone.
+        choices: Distillation methods; empty without a teacher.
+        magnified: Height and width at which the teachers see a view, None for the student's own.
     """
 
     recipe: Recipe
@@ -53,7 +65,10 @@ class Workshop:
     train: Dataset
     val: Dataset
     card: Card
-    teacher: Teacher | None
+    source: str | None
+    teachers: tuple[Teacher, ...]
+    choices: dict[str, MethodChoice]
+    magnified: tuple[int, int] | None
     run: RunFolder
     progress: Progress
     torch_device: torch.device
@@ -68,16 +83,58 @@ class Workshop:
             "section": to_mapping(section),
         }
 
-    @property
-    def methods(self) -> dict[str, float]:
-        """Distillation methods and their weights; empty without a teacher."""
-        named = self.recipe.distill.methods
-        chosen = DEFAULT_METHODS[self.card.task] if named is None else named
-        return dict(chosen) if self.teacher else {}
+    def teaching_identity(self) -> dict[str, Any]:
+        """Returns what a training stage with teachers depends on beside that."""
+        section = self.recipe.teacher
+        return {
+            "methods": {name: to_mapping(choice) for name, choice in self.choices.items()},
+            "teachers": [teacher.identity for teacher in self.teachers],
+            "magnified": self.magnified,
+            "task_weight": self.recipe.distill.task_weight,
+            "views": section.cache_views,
+            "precision": section.precision if section.cache_views else None,
+        }
 
-    def teacher_identity(self) -> str | None:
-        """Returns the hash of the teacher's checkpoint, None without a teacher."""
-        return sha256_of(teacher_path(self.recipe)) if self.teacher else None
+    def fresh_student(self) -> nn.Module:
+        """Returns the student, its weights random or, as far as they fit, from the recipe's start.
+
+        Random weights are the same for the same seed.
+        """
+        net, start = self.blank_student(), self.recipe.student.checkpoint
+        if start and isinstance(net, OwnNet):
+            load_state(net.net, start)
+        elif start and not isinstance(net, OwnNet):
+            done = transfer(net, self.card, load_weights(start), load_card(start))
+            self.progress.note(f"start: {done.taken} of {done.total} tensors from {start.name}")
+        return net.to(self.torch_device)
+
+    def blank_student(self) -> Net | OwnNet:
+        """Returns the student with random weights, on the CPU."""
+        return self._own(self.source) if self.source else build(self.card, self.recipe.seed)
+
+    def load(self, checkpoint: Path) -> nn.Module:
+        """Returns a student from a checkpoint of this run, in ``eval`` mode, on the CPU."""
+        if not self.source:
+            return load_net(checkpoint)[0]
+        net = self._own(self.source)
+        net.load_state_dict(load_weights(checkpoint))
+        return net.eval()
+
+    def folded(self, checkpoint: Path) -> GraphModule:
+        """Returns the folded graph, features included, of a student's checkpoint."""
+        net = self.load(checkpoint)
+        example = torch.zeros((2, *self.card.input_shape[1:]))
+        graph = folded_graph(TappedNet(net, net.taps).eval(), example)  # type: ignore[arg-type]
+        graph.to(self.torch_device)
+        return graph
+
+    def _own(self, source: str) -> OwnNet:
+        own = self.card.own
+        if own is None:
+            raise RecipeError(f"{source}: its card does not say what the network is")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            return OwnNet(call_factory(source), own, self.card.channels)
 
 
 def open_workshop(
@@ -89,35 +146,66 @@ def open_workshop(
     *,
     with_teacher: bool = True,
 ) -> Workshop:
-    """Reads the data and the teacher; everything that can be wrong with them is found here.
+    """Reads the data and the teachers; everything that can be wrong with them is found here.
 
     Raises:
         DataError: The data set cannot be read.
-        ModelError: The teacher cannot be used.
-        RecipeError: Student, teacher and data set do not fit each other.
+        ModelError: A teacher cannot be used.
+        RecipeError: Student, teachers and data set do not fit each other.
     """
-    checkpoint = None
-    if with_teacher and recipe.distill.methods != {}:
-        checkpoint = teacher_path(recipe)
     train = load_split(recipe, recipe.data.train, run.path, progress)
     val = load_split(recipe, recipe.data.val, run.path, progress)
-    card = student_card(recipe, train)
-    teacher = None
-    if checkpoint:
-        teacher = load_teacher(checkpoint).to(torch_device)
-        require_same_classes(teacher.card, card)
-    return Workshop(recipe, device, train, val, card, teacher, run, progress, torch_device)
+    wanted = with_teacher and recipe.distill.methods != {}
+    sources = teacher_sources(recipe, train) if wanted else ()
+    architecture = recipe.student.architecture
+    if architecture == SAME and not sources:
+        raise RecipeError("student.architecture 'same' is the teacher: name one with --teacher")
+    chosen = sources[0] if architecture == SAME else architecture
+    card = student_card(recipe, train, chosen)
+    teachers = tuple(open_teacher(s, recipe, card) for s in sources)
+    for teacher in teachers:
+        teacher.to(torch_device)
+    magnified = _magnified(recipe, card, teachers)
+    if magnified:
+        scale = _scale(card, magnified)
+        teachers = tuple(at_scale(t, scale) if isinstance(t, NetTeacher) else t for t in teachers)
+    return Workshop(
+        recipe=recipe,
+        device=device,
+        train=train,
+        val=val,
+        card=card,
+        source=chosen if is_own(chosen) else None,
+        teachers=teachers,
+        choices=_choices(recipe, card, teachers) if teachers else {},
+        magnified=magnified,
+        run=run,
+        progress=progress,
+        torch_device=torch_device,
+    )
 
 
-def student_card(recipe: Recipe, dataset: Dataset) -> Card:
-    """Returns the card of the student that the recipe asks for.
+def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
+    """Returns the card of the student.
+
+    Args:
+        recipe: Gives the input and, for an own network, what has to be said about it.
+        dataset: Gives the task and the classes.
+        chosen: Architecture, ``my_model.py:function``, or the checkpoint that is to be the student.
 
     Raises:
-        RecipeError: The architecture does not do what the data set is annotated for.
+        RecipeError: The student does not do what the data set is annotated for.
+        ModelError: The checkpoint cannot be used.
     """
+    if chosen.endswith(".safetensors"):
+        card = load_card(Path(chosen))
+        _require_classes(card, dataset)
+        return card
+    if is_own(chosen):
+        return own_card(recipe, dataset.task, dataset.classes, chosen)
     detects = dataset.task is Task.DETECTION
     card = Card(
-        architecture=recipe.student.architecture,
+        architecture=chosen,
         classes=dataset.classes,
         height=recipe.input.height,
         width=recipe.input.width,
@@ -133,110 +221,54 @@ def student_card(recipe: Recipe, dataset: Dataset) -> Card:
     return card
 
 
-def new_student(shop: Workshop) -> Net:
-    """Returns the student, its weights fresh or, as far as they fit, from the recipe's start."""
-    net = build(shop.card, shop.recipe.seed)
-    start = shop.recipe.student.checkpoint
-    if start:
-        done = transfer(net, shop.card, load_weights(start), load_card(start))
-        shop.progress.note(f"start: {done.taken} of {done.total} tensors from {start.name}")
-    net.to(shop.torch_device)
-    return net
+def own_card(recipe: Recipe, task: Task, classes: tuple[str, ...], source: str) -> Card:
+    """Returns the card of a network of the user's own."""
+    section = recipe.network
+    path, _, function = source.rpartition(":")
+    return Card(
+        architecture=f"{Path(path).name}:{function}",
+        classes=classes,
+        height=recipe.input.height,
+        width=recipe.input.width,
+        channels=recipe.input.channels,
+        strides=(),
+        own=OwnCard(
+            task=task,
+            decoder=section.decoder or "none",
+            mean=section.mean,
+            std=section.std,
+            colour=section.colour,
+            resize=section.resize,
+            priors=section.priors,
+        ),
+    )
 
 
-def fit_student(
-    shop: Workshop,
-    student: nn.Module,
-    methods: Mapping[str, float],
-    options: FitOptions,
-    *,
-    folder: Path,
-    title: str,
-    freeze_ranges_at: int | None = None,
-    learnt: Path | None = None,
-) -> list[Point]:
-    """Trains anything that maps images to ``(outputs, features)``, in place; returns the curve.
+def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
+    """Returns the teacher that a source names.
 
-    The same task serves a network, its folded graph and its fake-quantized graph, so that what
-    distillation teaches QAT teaches too.
-
-    Args:
-        shop: Gives data, teacher and augmentation.
-        student: In training mode.
-        methods: Distillation method to weight; empty to learn from annotation alone.
-        options: The loop.
-        folder: Keeps the checkpoint.
-        title: Shown beside the progress.
-        freeze_ranges_at: Step from which a fake-quantized graph's ranges stand still.
-        learnt: What the methods learnt (projectors) in an earlier stage, to go on from. Fresh
-            projectors would first pull a trained student's features out of shape.
+    Raises:
+        ModelError: It cannot be used, or names other classes than the student.
+        RecipeError: The source is of no known form.
     """
-    card = shop.card
-    stream = ViewStream(
-        shop.train,
-        size=(card.height, card.width),
-        channels=card.channels,
-        augmentation=shop.recipe.augmentation,
-        seed=shop.recipe.seed + options.seed,
-    )
-    hook = None
-    if freeze_ranges_at is not None and isinstance(student, GraphModule):
-        hook = freezer(student, freeze_ranges_at)
-    task = _task(shop, student, methods)
-    if isinstance(task, DistillationTask) and learnt:
-        task.learnt.load_state_dict(safetensors.torch.load_file(learnt))
-    curve = fit(
-        task,
-        stream,
-        options,
-        folder=folder,
-        title=title,
-        progress=shop.progress,
-        device=shop.torch_device,
-        on_step=hook,
-    )
-    if isinstance(task, DistillationTask):
-        write_atomic(folder / LEARNT, safetensors.torch.save(task.learnt.state_dict()))
-    return curve
-
-
-def _task(
-    shop: Workshop, student: nn.Module, methods: Mapping[str, float]
-) -> SupervisedTask | DistillationTask:
-    card, teacher = shop.card, shop.teacher
-    loss = task_loss(card.task, card.strides)
-    if teacher is None or not methods:
-        return SupervisedTask(student, lambda tapped, batch: loss(tapped[0], batch))  # type: ignore[arg-type]
-    task = DistillationTask(
-        student=student,
-        student_strides=card.strides,
-        teacher=teacher,
-        teacher_strides=teacher.card.strides,
-        pairs=_pairs(card, teacher),
-        weights=methods,
-        loss=loss,
-        task=card.task,
-        seed=shop.recipe.seed,
-    )
-    task.model.to(shop.torch_device)
-    return task
-
-
-def _pairs(card: Card, teacher: Teacher) -> tuple[LevelPair, ...]:
-    """Returns the features of student and teacher that are compared."""
-    channels = freeze(build(card), card).channels
-    if card.task is Task.CLASSIFICATION:
-        return (LevelPair(0, 0, 0, channels[0], teacher.channels[0]),)
-    return pair_levels(card.strides, channels, teacher.card.strides, teacher.channels)
-
-
-def folded_student(shop: Workshop, checkpoint: Path) -> GraphModule:
-    """Returns the folded graph, features included, of a student's checkpoint."""
-    net, card = load_net(checkpoint)
-    example = torch.zeros((2, *card.input_shape[1:]))
-    graph = folded_graph(TappedNet(net, net.taps).eval(), example)
-    graph.to(shop.torch_device)
-    return graph
+    if is_own(source):
+        card = own_card(recipe, student.task, student.classes, source)
+        net = call_factory(source)
+        if recipe.teacher.weights:
+            load_state(net, recipe.teacher.weights)
+        own = OwnNet(net, card.own, card.channels)  # type: ignore[arg-type]
+        return freeze(own, card, _state_hash(own))
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        return BoxTeacher(path, student.classes)
+    if path.suffix in (".onnx", ".tflite"):
+        raise RecipeError(
+            f"{source}: a model file does not say how its outputs become boxes; write a card "
+            f"beside it (model, decoder, classes) and name that .yaml"
+        )
+    teacher = load_teacher(path)
+    require_same_classes(teacher.card, student)
+    return teacher
 
 
 def save_graph(path: Path, graph: GraphModule) -> None:
@@ -273,3 +305,55 @@ def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     """Returns at most so many samples, evenly spread over the split."""
     count = min(len(samples), most)
     return [samples[i * len(samples) // count] for i in range(count)]
+
+
+def _require_classes(card: Card, dataset: Dataset) -> None:
+    if card.classes != dataset.classes:
+        raise RecipeError(
+            f"the network's classes {list(card.classes)} are not those of {dataset.root}, "
+            f"{list(dataset.classes)}"
+        )
+
+
+def _state_hash(net: nn.Module) -> str:
+    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()
+
+
+def _magnified(recipe: Recipe, card: Card, teachers: Sequence[Teacher]) -> tuple[int, int] | None:
+    """Returns the input of the first teacher that has one of its own, None for the student's."""
+    sizes = [t.size for t in teachers if t.size is not None]
+    if recipe.teacher.resolution == "student" or not sizes:
+        return None
+    return None if sizes[0] == (card.height, card.width) else sizes[0]
+
+
+def _scale(card: Card, magnified: tuple[int, int]) -> float:
+    return magnification((card.height, card.width), magnified)
+
+
+def _choices(recipe: Recipe, card: Card, teachers: Sequence[Teacher]) -> dict[str, MethodChoice]:
+    """Returns the methods, which must all find in the teachers what they need.
+
+    Raises:
+        RecipeError: A method needs what no teacher gives.
+    """
+    gives = frozenset().union(*(teacher.gives for teacher in teachers))
+    if card.task is Task.CLASSIFICATION:
+        case = "classification"
+    elif card.own:
+        case = "own"
+    else:
+        case = "detection" if "outputs" in gives else "objects"
+    chosen = recipe.distill.choices(case)
+    for name in chosen:
+        lacking = METHODS[name].needs - gives - {"labels"}
+        if lacking:
+            able = [n for n, m in METHODS.items() if card.task in m.tasks]
+            able = [n for n in able if METHODS[n].needs <= gives | {"labels"}]
+            raise RecipeError(
+                f"distillation method {name!r} needs the teacher's {', '.join(sorted(lacking))}, "
+                f"but it gives only {', '.join(sorted(gives))}; methods that work with it: "
+                f"{', '.join(able)}"
+            )
+    return chosen

@@ -21,10 +21,10 @@ def test_what_is_dumped_loads_again_equal(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(
-        written(tmp_path, "data: {path: set}\nteacher: {checkpoint: /t.safetensors}")
+        written(tmp_path, "data: {path: set}\nteacher: {model: /t.safetensors}")
     )
     assert recipe.data.path == tmp_path / "set"
-    assert recipe.teacher.checkpoint == Path("/t.safetensors")
+    assert recipe.teacher.model == "/t.safetensors"
 
 
 def test_an_override_replaces_one_key_only() -> None:
@@ -39,7 +39,7 @@ def test_an_override_replaces_one_key_only() -> None:
     [
         ("quantize.trainning.steps", 3, "did you mean 'training'"),
         ("target.name", "x", "is a value, not a section"),
-        ("input.width", 100, "multiple of 32"),
+        ("input.width", 100, "multiple of the student"),
         ("input.channels", 2, "1 .grey. and 3"),
         ("distill.training.steps", 0, "steps 0"),
         ("student.strides", [8, 32], "skip"),

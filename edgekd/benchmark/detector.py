@@ -56,6 +56,12 @@ class FileModel:
         )
         self._specification: dict[str, Any] = to_mapping(self.contract)
 
+    @property
+    def readable(self) -> bool:
+        """Whether the outputs can be turned into classes or boxes."""
+        named = self.contract.decoding.decoder != "none"
+        return named or self.contract.task is Task.CLASSIFICATION
+
     def preprocess(self, image: Image) -> tuple[NDArray[Any], Placement]:
         """Returns the input tensor for one image, and how the image lies in it."""
         boxed, placement = letterbox(image, self.contract.input)

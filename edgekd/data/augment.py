@@ -6,14 +6,14 @@ so that training and deployment see small objects blurred alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from edgekd.recipe import Augmentation
+from edgekd.sections import Augmentation
 from edgekd.types import Boxes, Image, Sample
 
 
@@ -27,6 +27,8 @@ class View:
         labels: ``(N,)``.
         ignore: ``(M, 4)``.
         ignore_labels: ``(M,)``.
+        magnified: The same view in more pixels, for a teacher with a larger input; its top left
+            corner is the image's. None where nobody asked for it.
     """
 
     image: Image
@@ -34,9 +36,15 @@ class View:
     labels: NDArray[np.int64]
     ignore: Boxes
     ignore_labels: NDArray[np.int64]
+    magnified: Image | None = None
 
 
 Tile = tuple[Sample, Image]
+
+
+def magnification(size: tuple[int, int], larger: tuple[int, int]) -> float:
+    """Returns pixels of a ``larger`` input (height, width) for one pixel of a view of ``size``."""
+    return min(larger[0] / size[0], larger[1] / size[1])
 
 
 def make_view(
@@ -45,6 +53,7 @@ def make_view(
     options: Augmentation,
     rng: np.random.Generator,
     others: int,
+    magnified: tuple[int, int] | None = None,
 ) -> View:
     """Returns one augmented view.
 
@@ -54,42 +63,72 @@ def make_view(
         options: What may happen.
         rng: Source of all randomness.
         others: Images in the set, to draw a mosaic's other tiles from.
+        magnified: Height and width of the same view for a teacher, None for none.
     """
-    height, width = size
     own = draw_tile(None)
-    if rng.random() < options.mosaic:
-        split_y = round(height * rng.uniform(0.35, 0.65))
-        split_x = round(width * rng.uniform(0.35, 0.65))
-        areas = [
-            (0, 0, split_x, split_y),
-            (split_x, 0, width, split_y),
-            (0, split_y, split_x, height),
-            (split_x, split_y, width, height),
-        ]
-        tiles = [own] + [draw_tile(int(rng.integers(others))) for _ in range(3)]
-    else:
-        areas, tiles = [(0, 0, width, height)], [own]
-    canvas = np.full((height, width, own[1].shape[2]), 128, dtype=np.uint8)
-    placed = [
-        _place(canvas, area, tile, size, options, rng)
-        for area, tile in zip(areas, tiles, strict=True)
+    areas = _areas(size, options, rng)
+    tiles = [own] + [draw_tile(int(rng.integers(others))) for _ in areas[1:]]
+    pieces = [
+        _place(area, tile, size, options, rng) for area, tile in zip(areas, tiles, strict=True)
     ]
     view = View(
-        canvas,
-        *(np.concatenate([getattr(p, name) for p in placed]) for name in View.__slots__[1:]),
+        _drawn(pieces, size, 1.0),
+        np.concatenate([p.boxes for p in pieces]),
+        np.concatenate([p.labels for p in pieces]),
+        np.concatenate([p.ignore for p in pieces]),
+        np.concatenate([p.ignore_labels for p in pieces]),
+        _drawn(pieces, size, magnification(size, magnified)) if magnified else None,
     )
-    return _light(_flip(view, options, rng), options, rng)
+    view = _light(_flip(view, options, rng), options, rng)
+    return replace(view, magnified=_padded(view.magnified, magnified)) if magnified else view
+
+
+Area = tuple[int, int, int, int]
+"""Left, top, right, bottom, pixels of the view."""
+
+
+def _areas(size: tuple[int, int], options: Augmentation, rng: np.random.Generator) -> list[Area]:
+    """Returns the areas of a mosaic, or the whole view."""
+    height, width = size
+    if rng.random() >= options.mosaic:
+        return [(0, 0, width, height)]
+    split_y = round(height * rng.uniform(0.35, 0.65))
+    split_x = round(width * rng.uniform(0.35, 0.65))
+    return [
+        (0, 0, split_x, split_y),
+        (split_x, 0, width, split_y),
+        (0, split_y, split_x, height),
+        (split_x, split_y, width, height),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One image in a view.
+
+    Attributes:
+        pixels: The whole image.
+        source: Part of it that is seen: left, top, right, bottom in its pixels.
+        place: Where that lies in the view; None where nothing is seen.
+    """
+
+    pixels: Image
+    source: tuple[float, float, float, float]
+    place: Area | None
+    boxes: Boxes
+    labels: NDArray[np.int64]
+    ignore: Boxes
+    ignore_labels: NDArray[np.int64]
 
 
 def _place(
-    canvas: Image,
-    area: tuple[int, int, int, int],
+    area: Area,
     tile: Tile,
     size: tuple[int, int],
     options: Augmentation,
     rng: np.random.Generator,
-) -> View:
-    """Draws one image into an area of the canvas, in place; returns what is annotated there."""
+) -> _Piece:
+    """Returns where one image lies in an area of the view, and what is annotated there."""
     sample, image = tile
     left, top, right, bottom = area
     rows, columns = image.shape[:2]
@@ -105,21 +144,47 @@ def _place(
 
     low = np.maximum(np.round(shift), (left, top)).astype(int)
     high = np.minimum(np.round(shift + scale * (columns, rows)), (right, bottom)).astype(int)
-    if (high > low).all():
-        x0, y0 = np.maximum((low - shift) / scale, 0)
-        x1, y1 = np.minimum((high - shift) / scale, (columns, rows))
-        pixels = PIL.Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        piece = pixels.resize(
-            (int(high[0] - low[0]), int(high[1] - low[1])),
-            PIL.Image.Resampling.BILINEAR,
-            box=(float(x0), float(y0), float(x1), float(y1)),
-        )
-        drawn = np.asarray(piece)
-        canvas[low[1] : high[1], low[0] : high[0]] = drawn[..., None] if drawn.ndim == 2 else drawn
+    x0, y0 = np.maximum((low - shift) / scale, 0)
+    x1, y1 = np.minimum((high - shift) / scale, (columns, rows))
     boxes, kept = _move(sample.boxes, scale, shift, area)
     ignore, hidden = _move(sample.ignore, scale, shift, area, visible=0.0)
-    labels = sample.labels[kept] if len(sample.boxes) else sample.labels
-    return View(canvas, boxes, labels, ignore, sample.ignore_labels[hidden])
+    return _Piece(
+        pixels=image,
+        source=(float(x0), float(y0), float(x1), float(y1)),
+        place=(int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+        if (high > low).all()
+        else None,
+        boxes=boxes,
+        labels=sample.labels[kept] if len(sample.boxes) else sample.labels,
+        ignore=ignore,
+        ignore_labels=sample.ignore_labels[hidden],
+    )
+
+
+def _drawn(pieces: Sequence[_Piece], size: tuple[int, int], factor: float) -> Image:
+    """Returns the pieces on grey, ``factor`` pixels for one of the view."""
+    height, width = (round(n * factor) for n in size)
+    canvas = np.full((height, width, pieces[0].pixels.shape[2]), 128, dtype=np.uint8)
+    for piece in pieces:
+        if piece.place is None:
+            continue
+        left, top, right, bottom = (round(n * factor) for n in piece.place)
+        image = piece.pixels
+        drawn = np.asarray(
+            PIL.Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).resize(
+                (right - left, bottom - top), PIL.Image.Resampling.BILINEAR, box=piece.source
+            )
+        )
+        canvas[top:bottom, left:right] = drawn[..., None] if drawn.ndim == 2 else drawn
+    return canvas
+
+
+def _padded(image: Image | None, size: tuple[int, int]) -> Image | None:
+    """Returns the image with grey at its right and bottom, up to ``size``."""
+    if image is None:
+        return None
+    missing = [(0, wanted - have) for wanted, have in zip(size, image.shape[:2], strict=True)]
+    return np.pad(image, [*missing, (0, 0)], constant_values=128)
 
 
 def _move(
@@ -141,21 +206,30 @@ def _move(
 
 
 def _flip(view: View, options: Augmentation, rng: np.random.Generator) -> View:
-    image, boxes, ignore = view.image, view.boxes, view.ignore
-    height, width = image.shape[:2]
+    height, width = view.image.shape[:2]
     if rng.random() < options.horizontal_flip:
-        image = image[:, ::-1]
-        boxes, ignore = (
-            np.stack((width - b[:, 2], b[:, 1], width - b[:, 0], b[:, 3]), 1)
-            for b in (boxes, ignore)
-        )
+        view = _mirrored(view, 1, width)
     if rng.random() < options.vertical_flip:
-        image = image[::-1]
-        boxes, ignore = (
-            np.stack((b[:, 0], height - b[:, 3], b[:, 2], height - b[:, 1]), 1)
-            for b in (boxes, ignore)
-        )
-    return View(image, boxes, view.labels, ignore, view.ignore_labels)
+        view = _mirrored(view, 0, height)
+    return view
+
+
+def _mirrored(view: View, axis: int, length: int) -> View:
+    """Returns the view mirrored along an axis of its array, ``length`` pixels long."""
+    low, high = (0, 2) if axis == 1 else (1, 3)
+
+    def moved(boxes: Boxes) -> Boxes:
+        mirrored = boxes.copy()
+        mirrored[:, low], mirrored[:, high] = length - boxes[:, high], length - boxes[:, low]
+        return mirrored
+
+    return replace(
+        view,
+        image=np.flip(view.image, axis),
+        magnified=None if view.magnified is None else np.flip(view.magnified, axis),
+        boxes=moved(view.boxes),
+        ignore=moved(view.ignore),
+    )
 
 
 def _light(view: View, options: Augmentation, rng: np.random.Generator) -> View:
@@ -166,5 +240,9 @@ def _light(view: View, options: Augmentation, rng: np.random.Generator) -> View:
     gains = gain * (1 + rng.uniform(-1, 1, channels) * options.colour)
     ramp = 255 * (np.arange(256) / 255) ** gamma
     table = np.clip(np.round(ramp[:, None] * gains), 0, 255).astype(np.uint8)
-    image = np.stack([table[view.image[..., c], c] for c in range(channels)], axis=-1)
-    return View(image, view.boxes, view.labels, view.ignore, view.ignore_labels)
+
+    def lit(image: Image) -> Image:
+        return np.stack([table[image[..., c], c] for c in range(channels)], axis=-1)
+
+    magnified = None if view.magnified is None else lit(view.magnified)
+    return replace(view, image=lit(view.image), magnified=magnified)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,8 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from edgekd.data.augment import Tile, View, make_view
 from edgekd.data.image import read_image
-from edgekd.recipe import Augmentation
-from edgekd.types import Dataset
+from edgekd.sections import Augmentation
+from edgekd.types import Dataset, Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class Batch:
         boxes: ``(B, G, 4)`` xyxy, zero-padded; ``(B, 0, 4)`` for classification.
         labels: ``(B, G)`` int64, -1 for padding; ``(B, 1)`` for classification.
         ignore: ``(B, M, 4)`` regions left out of the loss, zero-padded.
-        ignore_labels: ``(B, M)`` class hidden there, -1 for every class.
+        ignore_labels: ``(B, M)`` class hidden there; -1 hides every class, `UNANNOTATED` every
+            class from the annotation's loss alone.
+        magnified: ``(B, C, H', W')``, the same views at a teacher's larger input, else None.
+        lesson: What a cache of teacher outputs holds about these views, else empty.
     """
 
     images: Tensor
@@ -36,40 +40,77 @@ class Batch:
     labels: Tensor
     ignore: Tensor
     ignore_labels: Tensor
+    magnified: Tensor | None = None
+    lesson: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on ``device``."""
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(
+            move(self.images),
+            move(self.boxes),
+            move(self.labels),
+            move(self.ignore),
+            move(self.ignore_labels),
+            None if self.magnified is None else move(self.magnified),
+            tuple(move(t) for t in self.lesson),
+        )
 
 
-class ViewStream(TorchDataset[View]):
-    """Views addressed by (epoch, index), so that a run can be resumed and repeated exactly."""
+class Lessons(Protocol):
+    """Teacher outputs by view, such as a cache on disk."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        size: tuple[int, int],
-        channels: int,
-        augmentation: Augmentation,
-        seed: int,
-    ) -> None:
-        self.dataset = dataset
-        self.size = size
-        self.channels = channels
-        self.augmentation = augmentation
-        self.seed = seed
+    def read(self, view: int, index: int) -> tuple[NDArray[np.generic], ...]:
+        """Returns what was kept about image ``index`` in view number ``view``."""
 
-    def __getitem__(self, key: tuple[int, int]) -> View:
-        """Returns the view of image ``index`` in ``epoch``."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
+    """Views addressed by (epoch, index), so that a run can be resumed and repeated exactly.
+
+    Attributes:
+        dataset: Where images and annotation come from.
+        size: Height and width of a view.
+        channels: 1 (grey) or 3 (RGB).
+        augmentation: What a view may look like.
+        seed: Of everything random.
+        views: Number of different views of an image; epochs beyond repeat them. None for a new
+            one every epoch.
+        magnified: Height and width of the same view for a teacher.
+        lessons: Teacher outputs that go with the views.
+    """
+
+    dataset: Dataset
+    size: tuple[int, int]
+    channels: int
+    augmentation: Augmentation
+    seed: int
+    views: int | None = None
+    magnified: tuple[int, int] | None = None
+    lessons: Lessons | None = None
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[View, tuple[NDArray[np.generic], ...]]:
+        """Returns the view of image ``index`` in ``epoch``, and the lesson about it."""
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
+        number = epoch % self.views if self.views else epoch
+        rng = np.random.default_rng((self.seed, number, index))
 
         def draw_tile(other: int | None) -> Tile:
             sample = self.dataset.samples[index if other is None else other]
             return sample, read_image(sample, self.channels)
 
-        return make_view(draw_tile, self.size, self.augmentation, rng, len(self.dataset.samples))
+        view = make_view(
+            draw_tile,
+            self.size,
+            self.augmentation,
+            rng,
+            len(self.dataset.samples),
+            self.magnified,
+        )
+        return view, self.lessons.read(number, index) if self.lessons else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +172,25 @@ def default_workers() -> int:
     return min(8, cores // 2)
 
 
-def collate(views: Sequence[View]) -> Batch:
-    """Returns one padded batch."""
-    images = torch.from_numpy(np.stack([v.image for v in views])).permute(0, 3, 1, 2)
+def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Batch:
+    """Returns one padded batch of views and their lessons."""
+    views = [view for view, _ in items]
+    magnified = [v.magnified for v in views if v.magnified is not None]
+    lessons = zip(*(lesson for _, lesson in items), strict=True)
     return Batch(
-        normalise(images),
+        _images([v.image for v in views]),
         _pad([v.boxes for v in views], 0.0),
         _pad([v.labels for v in views], -1),
         _pad([v.ignore for v in views], 0.0),
         _pad([v.ignore_labels for v in views], -1),
+        _images(magnified) if magnified else None,
+        tuple(torch.from_numpy(np.stack(part)) for part in lessons),
     )
+
+
+def _images(images: Sequence[Image]) -> Tensor:
+    """Returns ``(B, C, H, W)``, normalised, channels-last in memory."""
+    return normalise(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
 def normalise(images: Tensor) -> Tensor:

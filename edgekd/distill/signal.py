@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgekd.data.loader import Batch
-from edgekd.errors import ModelError
+from edgekd.training.assigner import Assignment
 from edgekd.training.detection import DenseDetections
+from edgekd.training.lesson import Head as Head
+from edgekd.training.lesson import Objects as Objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,65 +19,56 @@ class LevelPair:
     """One feature of the student and the teacher's feature that it is compared with.
 
     Attributes:
-        stride: Pixels of the input per cell, the same for both.
         student: Index among the student's features.
         teacher: Index among the teacher's features.
         student_channels: Channels of the student's feature.
         teacher_channels: Channels of the teacher's feature.
     """
 
-    stride: int
     student: int
     teacher: int
     student_channels: int
     teacher_channels: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Signal:
-    """One step's outputs of both networks.
+    """One step's outputs of both networks. Nothing of the teacher carries a gradient.
+
+    Detections cover the student's cells of the paired levels, finest level first; the teacher's are
+    brought to those cells, their boxes in the student's input pixels. A field is None where the
+    task or the teacher does not have it.
 
     Attributes:
-        student: Decoded raw outputs, None for classification.
-        teacher: The same of the teacher, over the same cells; carries no gradient.
-        student_logits: ``(B, C)`` for classification, else None.
-        teacher_logits: ``(B, C)`` for classification, else None.
+        batch: Images and annotation.
+        pairs: The features below, in their order.
         student_features: One ``(B, C_s, H, W)`` a pair.
         teacher_features: One ``(B, C_t, H', W')`` a pair.
-        visible: ``(B, P, C)`` False where an ignore region covers the cell; None for
-            classification.
-        batch: Images and annotation.
+        student: Detections of the student.
+        teacher: Detections of the teacher.
+        sizes: ``(H, W)`` of each paired level; their cells follow one another in ``student``.
+        visible: ``(B, P, C)`` False where an ignore region covers the cell.
+        target: What annotation asks of the student's cells.
+        objects: The teacher's detections after NMS.
+        head: The teacher's head.
+        student_logits: ``(B, C)``, classification.
+        teacher_logits: ``(B, C)``, classification.
+        student_outputs: Raw, of a network whose outputs only its own decoder understands.
+        teacher_outputs: The same of the teacher, which is that network in full precision.
     """
 
-    student: DenseDetections | None
-    teacher: DenseDetections | None
-    student_logits: Tensor | None
-    teacher_logits: Tensor | None
-    student_features: tuple[Tensor, ...]
-    teacher_features: tuple[Tensor, ...]
-    visible: Tensor | None
     batch: Batch
-
-
-def pair_levels(
-    student_strides: Sequence[int],
-    student_channels: Sequence[int],
-    teacher_strides: Sequence[int],
-    teacher_channels: Sequence[int],
-) -> tuple[LevelPair, ...]:
-    """Returns the levels that both networks have, paired by stride, finest first.
-
-    Raises:
-        ModelError: They share no stride.
-    """
-    shared = sorted(set(student_strides) & set(teacher_strides))
-    if not shared:
-        raise ModelError(
-            f"no level in common: student strides {list(student_strides)}, "
-            f"teacher strides {list(teacher_strides)}"
-        )
-    pairs = []
-    for stride in shared:
-        s, t = list(student_strides).index(stride), list(teacher_strides).index(stride)
-        pairs.append(LevelPair(stride, s, t, student_channels[s], teacher_channels[t]))
-    return tuple(pairs)
+    pairs: Sequence[LevelPair] = ()
+    student_features: tuple[Tensor, ...] = ()
+    teacher_features: tuple[Tensor, ...] = ()
+    student: DenseDetections | None = None
+    teacher: DenseDetections | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
+    visible: Tensor | None = None
+    target: Assignment | None = None
+    objects: Objects | None = None
+    head: Head | None = None
+    student_logits: Tensor | None = None
+    teacher_logits: Tensor | None = None
+    student_outputs: tuple[Tensor, ...] = ()
+    teacher_outputs: tuple[Tensor, ...] = ()

@@ -1,42 +1,48 @@
-"""Learning from a teacher: any student that returns outputs and features, any set of methods."""
+"""Learning from teachers: any student that returns outputs and features, any set of methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distill.methods import methods
+from edgekd.distill.align import averaged, brought, pair_levels, seen_part
+from edgekd.distill.methods import build_method
 from edgekd.distill.signal import LevelPair, Signal
 from edgekd.errors import RecipeError
+from edgekd.methods import METHODS
 from edgekd.nets.tap import Tapped
-from edgekd.training.assigner import hidden_cells
-from edgekd.training.detection import dense_detections
+from edgekd.sections import MethodChoice
+from edgekd.training.assigner import Assignment, TaskAlignedAssigner, hidden_cells
+from edgekd.training.detection import DenseDetections, dense_detections
+from edgekd.training.lesson import Head, Lesson, Objects, TeacherForm
 from edgekd.training.task_loss import TaskLoss
-from edgekd.types import Task
+from edgekd.types import UNANNOTATED, Task
 
 
 class DistillationTask:
-    """Trains a student on annotation and on a teacher's signal.
+    """Trains a student on annotation and on its teachers' lessons.
 
     The student may be a network, its fake-quantized graph, or anything else that maps images to
     ``(outputs, features)``: the same task serves distillation and QAT.
 
     Args:
         student: Maps images to ``(outputs, features)``.
-        student_strides: Of the student's levels; empty for classification.
-        teacher: Frozen; the same mapping, without gradient.
-        teacher_strides: Of the teacher's levels.
-        pairs: Features that are compared.
-        weights: Method name to weight beside the task loss.
-        loss: The loss on annotation.
-        task: What both networks do.
+        strides: Of the student's levels; empty for classification, and for a network whose outputs
+            only its own decoder understands.
+        channels: Of the student's features.
+        teachers: What the teachers are.
+        lessons: What they say about a batch, one lesson a teacher.
+        choices: The methods, their weights beside the task loss and their options.
+        loss: The loss on annotation; None to learn from the teachers alone.
+        task: What student and teachers do.
         seed: Of the initial weights of whatever the methods learn.
 
     Raises:
-        RecipeError: A method is unknown, or does not serve the task.
+        RecipeError: A method does not serve the task.
 
     Attributes:
         model: The student and whatever the methods learn (projectors); the latter is thrown away
@@ -47,25 +53,29 @@ class DistillationTask:
         self,
         *,
         student: nn.Module,
-        student_strides: Sequence[int],
-        teacher: Callable[[Tensor], Tapped],
-        teacher_strides: Sequence[int],
-        pairs: Sequence[LevelPair],
-        weights: Mapping[str, float],
-        loss: TaskLoss,
+        strides: Sequence[int],
+        channels: Sequence[int],
+        teachers: Sequence[TeacherForm],
+        lessons: Callable[[Batch], Sequence[Lesson]],
+        choices: Mapping[str, MethodChoice],
+        loss: TaskLoss | None,
         task: Task,
         seed: int = 0,
     ) -> None:
-        for name in weights:
-            if task not in methods[name].tasks:
+        for name in choices:
+            if task not in METHODS[name].tasks:
                 raise RecipeError(f"distillation method {name!r} does not serve {task}")
+        self._strides, self._teachers = tuple(strides), tuple(teachers)
+        self._pairs = [_pairs(strides, channels, form) for form in teachers]
+        joined = [pair for pairs in self._pairs for pair in pairs]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            learnt = nn.ModuleDict({name: methods[name].build(pairs) for name in weights})
-        self.model = nn.ModuleDict({"student": student, "methods": learnt})
-        self._strides = (tuple(student_strides), tuple(teacher_strides))
-        self._teacher, self._pairs, self._weights = teacher, tuple(pairs), dict(weights)
+            learnt = {name: build_method(name, c.options, joined) for name, c in choices.items()}
+        self.model = nn.ModuleDict({"student": student, "methods": nn.ModuleDict(learnt)})
+        self._lessons, self._choices = lessons, dict(choices)
         self._loss, self._task = loss, task
+        needs = frozenset().union(*(METHODS[name].needs for name in choices))
+        self._assigner = TaskAlignedAssigner() if "labels" in needs else None
 
     @property
     def learnt(self) -> nn.Module:
@@ -75,32 +85,134 @@ class DistillationTask:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Returns the task's terms and one ``kd/<method>`` term a method, weighted."""
         student: Tapped = self.model["student"](batch.images)
-        terms = self._loss(student[0], batch)
-        if not self._weights:
-            return terms
-        signal = self._signal(student, self._teacher(batch.images), batch)
+        terms = self._loss(student[0], batch) if self._loss else {}
+        lessons = self._lessons(batch)
         learnt = self.model["methods"]
         with torch.autocast(batch.images.device.type, enabled=False):
-            for name, weight in self._weights.items():
-                terms[f"kd/{name}"] = weight * learnt[name](signal)  # type: ignore[index]
+            signal = self._signal(student, lessons, batch)
+            for name, choice in self._choices.items():
+                terms[f"kd/{name}"] = choice.weight * learnt[name](signal)  # type: ignore[index]
         return terms
 
-    def _signal(self, student: Tapped, teacher: Tapped, batch: Batch) -> Signal:
-        features_s = tuple(student[1][pair.student].float() for pair in self._pairs)
-        features_t = tuple(teacher[1][pair.teacher].float() for pair in self._pairs)
+    def _signal(self, student: Tapped, lessons: Sequence[Lesson], batch: Batch) -> Signal:
+        outputs = tuple(o.float() for o in student[0])
+        joined: list[LevelPair] = []
+        ours: list[Tensor] = []
+        theirs: list[Tensor] = []
+        for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True):
+            if lesson.features:
+                joined += pairs
+                ours += [student[1][pair.student].float() for pair in pairs]
+                theirs += [self._feature(lesson, form, pair, student) for pair in pairs]
+        signal = Signal(
+            batch=batch,
+            pairs=tuple(joined),
+            student_features=tuple(ours),
+            teacher_features=tuple(theirs),
+            objects=_joined_objects([x.objects for x in lessons if x.objects is not None]),
+        )
+        told = [lesson for lesson in lessons if lesson.outputs]
         if self._task is Task.CLASSIFICATION:
-            logits_s, logits_t = student[0][0].float(), teacher[0][0].float()
-            return Signal(None, None, logits_s, logits_t, features_s, features_t, None, batch)
-        shared = [pair.stride for pair in self._pairs]
-        dense_s = dense_detections(_levels(student[0], self._strides[0], shared), shared)
-        dense_t = dense_detections(_levels(teacher[0], self._strides[1], shared), shared)
-        classes = dense_s.logits.shape[-1]
-        hidden = hidden_cells(dense_s.centres, batch.ignore, batch.ignore_labels, classes)
-        return Signal(dense_s, dense_t, None, None, features_s, features_t, ~hidden, batch)
+            logits = _mean_logits([x.outputs[0].float() for x in told]) if told else None
+            return replace(signal, student_logits=outputs[0], teacher_logits=logits)
+        if not self._strides:
+            own = tuple(o.float() for o in told[0].outputs) if told else ()
+            return replace(signal, student_outputs=outputs, teacher_outputs=own)
+        return self._dense_signal(signal, outputs, lessons)
+
+    def _feature(
+        self, lesson: Lesson, form: TeacherForm, pair: LevelPair, student: Tapped
+    ) -> Tensor:
+        feature = lesson.features[pair.teacher].float()
+        if not form.strides:
+            return feature
+        ours = student[1][pair.student]
+        size, stride = (ours.shape[2], ours.shape[3]), self._strides[pair.student]
+        return seen_part(feature, size, stride, form, pair.teacher)
+
+    def _dense_signal(
+        self, signal: Signal, outputs: tuple[Tensor, ...], lessons: Sequence[Lesson]
+    ) -> Signal:
+        """Returns the signal with the detections of student and teachers on the same cells."""
+        batch = signal.batch
+        levels = self._levels()
+        used = [outputs[2 * level + part] for level in levels for part in (0, 1)]
+        student = dense_detections(used, [self._strides[level] for level in levels])
+        sizes = tuple((o.shape[2], o.shape[3]) for o in used[::2])
+        opinions = [
+            brought([o.float() for o in lesson.outputs], form, pairs, student, sizes)
+            for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True)
+            if lesson.outputs
+        ]
+        known = (batch.ignore_labels != UNANNOTATED).unsqueeze(-1)
+        hidden = hidden_cells(
+            student.centres, batch.ignore * known, batch.ignore_labels, student.logits.shape[-1]
+        )
+        return replace(
+            signal,
+            student=student,
+            teacher=averaged(opinions) if opinions else None,
+            sizes=sizes,
+            visible=~hidden,
+            target=self._target(student, batch),
+            head=self._head(),
+        )
+
+    def _levels(self) -> tuple[int, ...]:
+        """Returns the student's levels that the teachers speak about, all of them for boxes."""
+        paired = {tuple(pair.student for pair in pairs) for pairs in self._pairs if pairs}
+        if len(paired) > 1:
+            raise RecipeError(
+                f"the teachers pair with different levels of the student {sorted(paired)}: give "
+                "them the same strides and input, or make them black boxes"
+            )
+        return next(iter(paired), tuple(range(len(self._strides))))
+
+    def _target(self, student: DenseDetections, batch: Batch) -> Assignment | None:
+        if self._assigner is None:
+            return None
+        return self._assigner(
+            probabilities=student.logits.detach().sigmoid(),
+            boxes=student.boxes.detach(),
+            centres=student.centres,
+            strides=student.strides,
+            objects=batch.boxes,
+            labels=batch.labels,
+            ignore=batch.ignore,
+            ignore_labels=batch.ignore_labels,
+        )
+
+    def _head(self) -> Head | None:
+        """Returns the first teacher's head, by pair."""
+        form, pairs = self._teachers[0], self._pairs[0]
+        head = form.head
+        return None if head is None else lambda index, x: head(pairs[index].teacher, x)
 
 
-def _levels(
-    outputs: tuple[Tensor, ...], strides: Sequence[int], wanted: Sequence[int]
-) -> list[torch.Tensor]:
-    """Returns the (scores, boxes) pairs of the wanted strides."""
-    return [outputs[2 * list(strides).index(s) + part] for s in wanted for part in (0, 1)]
+def _pairs(
+    strides: Sequence[int], channels: Sequence[int], form: TeacherForm
+) -> tuple[LevelPair, ...]:
+    """Returns the levels, or for a classifier the features, of student and teacher that agree."""
+    if strides and form.strides:
+        return pair_levels(strides, channels, form)
+    if not strides and channels and form.channels:
+        return (LevelPair(0, 0, channels[0], form.channels[0]),)
+    return ()
+
+
+def _joined_objects(parts: Sequence[Objects]) -> Objects | None:
+    """Returns all teachers' detections side by side, None where there are none."""
+    if not parts:
+        return None
+    return Objects(
+        torch.cat([p.boxes for p in parts], dim=1),
+        torch.cat([p.labels for p in parts], dim=1),
+        torch.cat([p.scores for p in parts], dim=1),
+    )
+
+
+def _mean_logits(opinions: Sequence[Tensor]) -> Tensor:
+    """Returns the logits of the mean of the teachers' class distributions."""
+    if len(opinions) == 1:
+        return opinions[0]
+    return torch.stack([o.softmax(1) for o in opinions]).mean(0).clamp(min=1e-12).log()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch.fx import GraphModule
@@ -18,7 +17,7 @@ from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import Contract, Decoding, dump_contract
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
-from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision, Task
+from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +28,13 @@ class Graphs:
         floating: Folded float graph that returns the raw outputs alone.
         integer: Converted, weights folded to int8 (for ONNX and for the proof).
         unfolded: Converted, weights behind a quantize operator (for the TFLite converter).
+        outputs: What the graphs return.
     """
 
     floating: GraphModule
     integer: GraphModule
     unfolded: GraphModule
-
-
-def output_names(card: Card) -> tuple[str, ...]:
-    """Returns ``scores_8, boxes_8, scores_16, …`` or ``logits``."""
-    if card.task is Task.CLASSIFICATION:
-        return ("logits",)
-    return tuple(f"{role}_{stride}" for stride in card.strides for role in ("scores", "boxes"))
+    outputs: tuple[OutputContract, ...]
 
 
 def export_files(
@@ -61,7 +55,7 @@ def export_files(
     Raises:
         ExportError: A converter refuses the network.
     """
-    writer = _Writer(card, device, folder, recipe_sha256)
+    writer = _Writer(card, device, folder, recipe_sha256, graphs.outputs)
     artifacts = []
     if Format.ONNX in formats:
         note("exporting ONNX, float32 and int8")
@@ -80,9 +74,14 @@ class _Writer:
     device: Device
     folder: Path
     recipe: str
+    outputs: tuple[OutputContract, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [output.name for output in self.outputs]
 
     def onnx(self, graphs: Graphs) -> list[Artifact]:
-        names, opset = output_names(self.card), self.device.quantization.opset
+        names, opset = self.names, self.device.quantization.opset
         example = torch.zeros(self.card.input_shape)
         floating = onnx_file.onnx_model(graphs.floating, example, names, opset)
         integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
@@ -98,13 +97,14 @@ class _Writer:
         return artifacts
 
     def tflite(self, graphs: Graphs) -> list[Artifact]:
-        names, shape = output_names(self.card), self.card.input_shape
+        names, shape = self.names, self.card.input_shape
+        spatial = [i for i, output in enumerate(self.outputs) if output.layout == "NCHW"]
         artifacts = []
         for name, graph, integer in (
             ("float.tflite", graphs.floating, False),
             ("int8.tflite", graphs.unfolded, True),
         ):
-            blob = tflite_file.tflite_model(graph, shape, names, integer=integer)
+            blob = tflite_file.tflite_model(graph, shape, names, spatial, integer=integer)
             bare = self.folder / name
             write_atomic(bare, blob)
             precision = Precision.INT8 if integer else Precision.FLOAT32
@@ -116,25 +116,6 @@ class _Writer:
     def _contract(self, precision: Precision, *, host: bool) -> Contract:
         """Returns the contract of an ONNX file: float at its border, NCHW."""
         card = self.card
-        layout: Literal["NCHW", "NC"] = "NCHW" if card.task is Task.DETECTION else "NC"
-        outputs = []
-        for name in output_names(card):
-            role, _, stride = name.partition("_")
-            cell = int(stride or 0)
-            channels = 4 if role == "boxes" else len(card.classes)
-            shape = (
-                (1, channels, card.height // cell, card.width // cell) if cell else (1, channels)
-            )
-            outputs.append(
-                OutputContract(
-                    name=name,
-                    role=role,  # type: ignore[arg-type]  # output_names makes only legal ones
-                    stride=cell,
-                    shape=shape,
-                    layout=layout,
-                    dtype="float32",
-                )
-            )
         return Contract(
             task=card.task,
             target=self.device.id,
@@ -149,9 +130,10 @@ class _Writer:
                 dtype="float32",
                 mean=card.mean,
                 std=card.std,
+                resize=card.own.resize if card.own else "letterbox",
             ),
-            outputs=tuple(outputs),
-            decoding=Decoding(decoder="edgedet" if card.task is Task.DETECTION else "none"),
+            outputs=self.outputs,
+            decoding=Decoding(decoder=card.decoder, priors=card.own.priors if card.own else None),
             recipe=self.recipe,
             edgekd=edgekd.__version__,
         )

@@ -21,6 +21,7 @@ def tflite_model(
     graph: GraphModule,
     input_shape: tuple[int, int, int, int],
     output_names: Sequence[str],
+    spatial: Sequence[int],
     *,
     integer: bool,
 ) -> bytes:
@@ -30,6 +31,7 @@ def tflite_model(
         graph: Float, or with Q/DQ operators and *unfolded* weights, which the converter folds.
         input_shape: ``(1, C, H, W)``.
         output_names: In the order of the graph's outputs.
+        spatial: Indices of the outputs that are NCHW in torch and NHWC in the file.
         integer: Whether the graph is quantized; then every tensor is int8, input and outputs too.
 
     Raises:
@@ -41,8 +43,7 @@ def tflite_model(
         with quietly():
             litert_torch, config = _converter(integer)
             _settle_constants(graph)
-            spatial = [i for i, name in enumerate(output_names) if not name.startswith("logits")]
-            nhwc = litert_torch.to_channel_last_io(graph, args=[0], outputs=spatial)
+            nhwc = litert_torch.to_channel_last_io(graph, args=[0], outputs=list(spatial))
             edge = litert_torch.convert(nhwc, (example,), quant_config=config)
             blob: bytes = edge.model_content()
     except Exception as error:

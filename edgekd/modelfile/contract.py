@@ -14,18 +14,33 @@ from typing import Literal
 from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.errors import ModelError
 from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Format, InputContract, OutputContract, Precision, Task
+from edgekd.types import (
+    Format,
+    InputContract,
+    OutputContract,
+    Precision,
+    Priors,
+    Task,
+)
 
 KEY = "edgekd_contract"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
-    """Constants of `edgekd.decoder`."""
+    """How `edgekd.decoder` reads the outputs.
 
-    decoder: Literal["edgedet", "none"]
+    Attributes:
+        decoder: One of its `DECODERS`; ``none`` for a classifier, or where nobody said how.
+        size_prior: Constant of ``edgedet``.
+        max_log_size: Constant of ``edgedet``.
+        priors: Of ``ssd-raw``.
+    """
+
+    decoder: str
     size_prior: float = SIZE_PRIOR
     max_log_size: float = MAX_LOG_SIZE
+    priors: Priors | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,9 @@ A checkpoint is one safetensors file whose metadata holds the card as JSON. Noth
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -20,9 +21,33 @@ from edgekd.nets.backbone import channels_last, scale_of
 from edgekd.nets.classifier import EdgeCls
 from edgekd.nets.detector import EdgeDet
 from edgekd.strict import from_mapping
-from edgekd.types import Task
+from edgekd.types import Priors, Task
 
 _KEY = "edgekd"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnCard:
+    """What has to be said about a network that EdgeKD did not define.
+
+    Attributes:
+        task: What it does.
+        decoder: How `edgekd.decoder` reads its outputs; ``none`` for a classifier, or where only
+            the raw outputs matter.
+        mean: Of its own normalisation, in pixels: one number, or one a channel.
+        std: Likewise.
+        colour: Order of its channels.
+        resize: How an image is fitted to its input.
+        priors: Strides and sizes of prior boxes, for a decoder that has some.
+    """
+
+    task: Task
+    decoder: str = "none"
+    mean: tuple[float, ...] = (128.0,)
+    std: tuple[float, ...] = (128.0,)
+    colour: Literal["rgb", "bgr"] = "rgb"
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    priors: Priors | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +55,8 @@ class Card:
     """What a network is.
 
     Attributes:
-        architecture: Family member, such as ``edgedet-n`` or ``edgecls-s``.
+        architecture: Family member, such as ``edgedet-n`` or ``edgecls-s``; for a network of the
+            user's own the name of the function that makes it.
         classes: Names, indexed by label.
         height: Of the input, pixels; a multiple of the largest stride.
         width: Of the input, pixels.
@@ -38,6 +64,7 @@ class Card:
         mean: Subtracted from a pixel in 0..255.
         std: Then divided by.
         strides: Pixels of the input per cell, one a level; empty for a classifier.
+        own: Set for a network of the user's own.
     """
 
     architecture: str
@@ -48,9 +75,10 @@ class Card:
     mean: float = 128.0
     std: float = 128.0
     strides: tuple[int, ...] = (8, 16, 32)
+    own: OwnCard | None = None
 
     def __post_init__(self) -> None:
-        coarsest = max(self.strides, default=32)
+        coarsest = max(self.strides, default=1)
         for name in ("height", "width"):
             value = getattr(self, name)
             if value < coarsest or value % coarsest:
@@ -62,9 +90,18 @@ class Card:
 
     @property
     def task(self) -> Task:
-        """Detection for edgedet, classification for edgecls."""
+        """Detection for edgedet, classification for edgecls; an own network says it itself."""
+        if self.own:
+            return self.own.task
         detects = self.architecture.startswith("edgedet")
         return Task.DETECTION if detects else Task.CLASSIFICATION
+
+    @property
+    def decoder(self) -> str:
+        """How `edgekd.decoder` reads the outputs."""
+        if self.own:
+            return self.own.decoder
+        return "edgedet" if self.task is Task.DETECTION else "none"
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -79,8 +116,13 @@ def build(card: Card, seed: int = 0) -> Net:
     """Returns a freshly initialised network, the same for the same seed.
 
     Raises:
-        ModelError: No such architecture.
+        ModelError: No such architecture, or a user's own network: that takes its function.
     """
+    if card.own:
+        raise ModelError(
+            f"these weights belong to {card.architecture!r}, a network that EdgeKD did not define; "
+            "name the function that makes it"
+        )
     net: Net
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -153,8 +195,3 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """Returns the tensors of a checkpoint that `load_card` accepts, halves as float32."""
     state = safetensors.torch.load_file(path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-
-
-def resized(card: Card, *, architecture: str) -> Card:
-    """Returns the card of another family member with the same contract."""
-    return replace(card, architecture=architecture)

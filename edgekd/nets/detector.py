@@ -109,6 +109,10 @@ class EdgeDet(nn.Module):
             outputs += [self.scores[level](feature), self.boxes[level](feature)]
         return tuple(outputs)
 
+    def head(self, level: int, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns raw scores and boxes of one level for any feature of the pyramid's width."""
+        return self.scores[level](feature), self.boxes[level](feature)
+
     def _prior(self, probability: float = 0.01) -> None:
         """Starts every class at ``probability`` (focal loss, arXiv 1708.02002, section 3.3)."""
         for branch in (*self.scores, *self.boxes):

@@ -118,7 +118,10 @@ def _reach(centres: Tensor, strides: Tensor, objects: Tensor) -> tuple[Tensor, T
 
 
 def hidden_cells(centres: Tensor, ignore: Tensor, ignore_labels: Tensor, classes: int) -> Tensor:
-    """Returns ``(B, P, C)``: True where an ignore region covers the cell for that class."""
+    """Returns ``(B, P, C)``: True where an ignore region covers the cell for that class.
+
+    Any negative label hides every class.
+    """
     batch, regions = ignore_labels.shape
     if regions == 0:
         return torch.zeros(batch, len(centres), classes, dtype=torch.bool, device=centres.device)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekd.data.image import letterbox, read_image
@@ -15,7 +14,8 @@ from edgekd.data.loader import normalise
 from edgekd.data.placement import Placement, placed_detections
 from edgekd.nets.card import Card
 from edgekd.progress import Progress
-from edgekd.types import Dataset, Detections, Image, InputContract, Sample, Task
+from edgekd.strict import to_mapping
+from edgekd.types import Dataset, Image, InputContract, OutputContract, Sample, Task
 
 Forward = Callable[[Tensor], Sequence[Tensor]]
 """Images in EdgeKD's normalisation to raw outputs."""
@@ -24,7 +24,12 @@ Forward = Callable[[Tensor], Sequence[Tensor]]
 def input_contract(card: Card) -> InputContract:
     """Returns how an image becomes the network's input in torch."""
     return InputContract(
-        height=card.height, width=card.width, channels=card.channels, layout="NCHW", dtype="float32"
+        height=card.height,
+        width=card.width,
+        channels=card.channels,
+        layout="NCHW",
+        dtype="float32",
+        resize=card.own.resize if card.own else "letterbox",
     )
 
 
@@ -43,6 +48,7 @@ def letterboxed(
 def network_predictions(
     forward: Forward,
     card: Card,
+    outputs: Sequence[OutputContract],
     dataset: Dataset,
     *,
     progress: Progress,
@@ -54,7 +60,8 @@ def network_predictions(
 
     Args:
         forward: The network, in evaluation mode.
-        card: Input size, channels and strides.
+        card: Input size, channels and decoder.
+        outputs: What the network returns.
         dataset: Images to predict.
         progress: Shows the count.
         title: Shown beside it.
@@ -62,17 +69,17 @@ def network_predictions(
         batch_size: Images at once.
     """
     results: dict[int, Any] = {}
-    samples = dataset.samples
+    samples, contract = dataset.samples, specification(card, outputs)
     with progress.meter(title, len(samples)) as meter:
         for start in range(0, len(samples), batch_size):
             chunk = list(letterboxed(samples[start : start + batch_size], card))
             pixels = torch.from_numpy(np.stack([image for _, image, _, _ in chunk]))
             images = normalise(pixels.permute(0, 3, 1, 2)).to(device)
-            outputs = [o.float().cpu().numpy() for o in forward(images)]
+            arrays = [o.float().cpu().numpy() for o in forward(images)]
             for row, (sample, _, placement, shape) in enumerate(chunk):
-                one = [o[row : row + 1] for o in outputs]
+                one = [a[row : row + 1] for a in arrays]
                 results[sample.image_id] = (
-                    _detections(one, card, placement, shape)
+                    placed_detections(one, contract, placement, shape)
                     if card.task is Task.DETECTION
                     else one[0][0]
                 )
@@ -80,14 +87,14 @@ def network_predictions(
     return results
 
 
-def _detections(
-    outputs: list[NDArray[np.float32]], card: Card, placement: Placement, shape: tuple[int, ...]
-) -> Detections:
-    specification = {
-        "outputs": [
-            {"role": role, "stride": s, "layout": "NCHW", "scale": None, "zero_point": None}
-            for s in card.strides
-            for role in ("scores", "boxes")
-        ]
+def specification(card: Card, outputs: Sequence[OutputContract]) -> dict[str, Any]:
+    """Returns what the reference decoder must know about a network's raw outputs in torch."""
+    own = card.own
+    return {
+        "input": {"height": card.height, "width": card.width},
+        "outputs": [to_mapping(output) for output in outputs],
+        "decoding": {
+            "decoder": card.decoder,
+            "priors": to_mapping(own.priors) if own and own.priors else None,
+        },
     }
-    return placed_detections(outputs, specification, placement, shape)

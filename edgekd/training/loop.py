@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgekd.data.loader import Batch, ViewStream, batches
 from edgekd.errors import ModelError
 from edgekd.progress import Progress
-from edgekd.recipe import FitOptions
+from edgekd.sections import FitOptions
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
 
 Point = dict[str, float]

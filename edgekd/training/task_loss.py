@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgekd.data.loader import Batch
 from edgekd.training.detection import DetectionLoss, dense_detections
-from edgekd.types import Task
+from edgekd.types import UNANNOTATED, Task
 
 TaskLoss = Callable[[Sequence[Tensor], Batch], dict[str, Tensor]]
 """Raw outputs of a network and the batch to named, weighted, scalar terms."""
@@ -29,8 +29,11 @@ def task_loss(task: Task, strides: Sequence[int]) -> TaskLoss:
 
 
 def _classification_loss(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
-    (logits,) = outputs
-    return {"class": functional.cross_entropy(logits.float(), batch.labels[:, 0])}
+    labels = batch.labels[:, 0]
+    total = functional.cross_entropy(
+        outputs[0].float(), labels, ignore_index=UNANNOTATED, reduction="sum"
+    )
+    return {"class": total / (labels != UNANNOTATED).sum().clamp(min=1)}
 
 
 class SupervisedTask:

@@ -39,10 +39,10 @@ def test_recipes_load(path: Path) -> None:
 def test_the_demo_student_is_at_most_an_eighth_of_its_teacher() -> None:
     from edgekd.data.demo import CLASSES
     from edgekd.nets.card import Card, build
-    from edgekd.sources import demo_recipe, teacher_path
+    from edgekd.sources import DEMO, demo_recipe, shipped_models
 
     recipe = demo_recipe()
-    teacher, card = load_net(teacher_path(recipe))
+    teacher, card = load_net(next(m.weights for m in shipped_models() if m.id == DEMO))
     student = build(
         Card(architecture=recipe.student.architecture, classes=CLASSES, height=64, width=64)
     )

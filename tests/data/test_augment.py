@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.data.augment import make_view
 from edgekd.data.image import letterbox
-from edgekd.recipe import Augmentation
+from edgekd.sections import Augmentation
 from edgekd.types import InputContract, Sample
 
 STILL = Augmentation(

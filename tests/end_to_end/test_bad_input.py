@@ -47,7 +47,7 @@ CASES = [
     Case("wrong type", ("--set", "seed=many"), ("seed", "many", "whole number")),
     Case("illegal value", ("--set", "quantize.mode=int4"), ("int4", "ptq, qat")),
     Case("malformed setting", ("--set", "seed"), ("KEY=VALUE",)),
-    Case("input not a multiple of 32", ("--input", "100x128"), ("100", "multiple of 32")),
+    Case("input not a multiple of 32", ("--input", "100x128"), ("100", "multiple of the student")),
     Case("malformed input size", ("--input", "96"), ("HEIGHTxWIDTH",)),
     Case("unknown architecture", ("--student", "edgedet-x"), ("edgedet-x", "edgedet-n")),
     Case("classifier for a detection set", ("--student", "edgecls-n"), ("edgecls-n", "edgedet-n")),

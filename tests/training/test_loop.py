@@ -9,7 +9,7 @@ from edgekd.data.dataset import load
 from edgekd.data.loader import Batch, ViewStream
 from edgekd.errors import ModelError
 from edgekd.progress import SilentProgress
-from edgekd.recipe import Augmentation, FitOptions
+from edgekd.sections import Augmentation, FitOptions
 from edgekd.training.loop import WeightAverage, fit, rate_at
 
 CPU = torch.device("cpu")

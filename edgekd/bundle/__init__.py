@@ -1,0 +1,1 @@
+"""The folder that firmware takes over: files, contract, decoder, golden vectors, manifest."""

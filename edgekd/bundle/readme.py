@@ -1,0 +1,100 @@
+"""The half page that a bundle begins with: what each file is for, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgekd.bundle.contract import BundleContract, FileContract
+from edgekd.types import (
+    ClassificationMetrics,
+    DetectionMetrics,
+    Format,
+    Latency,
+    ModelRow,
+    Precision,
+    Task,
+)
+
+
+def readme_text(contract: BundleContract, rows: Sequence[ModelRow], split: str) -> str:
+    """Returns the bundle's ``README.md``.
+
+    Args:
+        contract: Of the bundle.
+        rows: Accuracy and latency of what is in the bundle, and of what it is compared with.
+        split: Of the data set, on which thresholds and accuracy were computed.
+    """
+    models = "\n".join(f"| `{file.path}` | {_purpose(file)} |" for file in contract.files)
+    origin = contract.created_from
+    return f"""# {contract.name}
+
+{contract.task.value.capitalize()} of {len(contract.classes)} classes for {contract.target}, made by
+EdgeKD {origin.edgekd} from the recipe with sha256 `{origin.recipe_sha256}`.
+
+| File | What it is |
+|---|---|
+{models}
+| `contract.json` | For each model: input, normalisation, outputs, scales, decoding{_thresholds(contract, split)} |
+| `contract.schema.json` | JSON Schema of `contract.json` |
+| `labels.txt` | Class names, one a line, in the order of the labels |
+| `decoder.py` | Reference decoder from raw outputs to results; needs only numpy |
+| `golden/` | Input images, raw outputs of each model and kernel set, and the expected results |
+| `replay.py` | Runs the models here and compares with `golden/` |
+| `licences/` | Licences of the training data and of the teacher |
+| `manifest.json` | Size and sha256 of every other file |
+
+Copy the folder to the board and run it there, with numpy and a runtime for one of the formats:
+
+    python3 replay.py
+
+## Accuracy and latency
+
+Accuracy is {_metric(contract.task)} on the {split} split. Latency is of one inference, the median,
+in milliseconds; what is measured and what is predicted stand in columns of their own.
+
+| Model | Runtime | Precision | Size, bytes | Accuracy | Measured, ms | Predicted, ms |
+|---|---|---|---:|---:|---|---|
+{_table(rows)}
+"""  # noqa: E501 - a table's row is one line
+
+
+def _purpose(file: FileContract) -> str:
+    runtime = "LiteRT (TensorFlow Lite)" if file.format is Format.TFLITE else "ONNX runtimes"
+    if file.precision is not Precision.INT8:
+        return f"{file.precision.value} for {runtime}: the baseline"
+    if file.form == "host":
+        return "int8 for ONNX Runtime on an x86 host: the same scales, activations as uint8"
+    return f"int8 for {runtime} on the board: what ships"
+
+
+def _thresholds(contract: BundleContract, split: str) -> str:
+    chosen = f", score thresholds (greatest F1 at IoU 0.5 on the {split} split)"
+    return chosen if contract.thresholds else ""
+
+
+def _metric(task: Task) -> str:
+    return "mAP@[.5:.95]" if task is Task.DETECTION else "top-1"
+
+
+def _table(rows: Sequence[ModelRow]) -> str:
+    return "\n".join(
+        f"| {row.name} | {row.runtime} | {row.precision.value} | {row.size_bytes} "
+        f"| {_accuracy(row.metrics)} | {_latency(row.measured)} | {_latency(row.predicted)} |"
+        for row in rows
+    )
+
+
+def _accuracy(metrics: DetectionMetrics | ClassificationMetrics | None) -> str:
+    if metrics is None:
+        return "-"
+    share = metrics.map if isinstance(metrics, DetectionMetrics) else metrics.top1
+    return "-" if share < 0 else f"{share * 100:.2f}"
+
+
+def _latency(latency: Latency | None) -> str:
+    if latency is None:
+        return "-"
+    words = [latency.basis.value, latency.note, f"{latency.where}, threads {latency.threads}"]
+    if latency.low_ms is not None and latency.high_ms is not None:
+        words.insert(0, f"[{latency.low_ms:.3g}, {latency.high_ms:.3g}]")
+    return f"{latency.median_ms:.3g} ({', '.join(word for word in words if word)})"

@@ -1,0 +1,151 @@
+"""Writes a bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import edgekd
+from edgekd.bundle.contract import BundleContract, bundle_contract
+from edgekd.bundle.golden import write_golden
+from edgekd.bundle.manifest import MANIFEST, write_manifest
+from edgekd.bundle.readme import readme_text
+from edgekd.bundle.schema import json_schema
+from edgekd.bundle.thresholds import ClassThreshold, best_thresholds
+from edgekd.errors import ModelError, RunError
+from edgekd.files import sha256_of, write_atomic
+from edgekd.modelfile.contract import dump_contract, read_contract
+from edgekd.modelfile.labels import labels_text
+from edgekd.strict import to_mapping
+from edgekd.types import Artifact, Dataset, Detections, Image, ModelRow, Task
+
+LICENCES = {"data": "training data", "teacher": "teacher"}
+"""Licences that every bundle states, and whose they are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleSource:
+    """What a bundle is made of.
+
+    Attributes:
+        name: Title of the bundle.
+        artifacts: Files of one export.
+        images: uint8 ``(N, H, W, C)`` as the models' input takes them, letterboxed, for the golden
+            vectors; at least three.
+        dataset: Split that thresholds and accuracy are computed on.
+        predictions: Image id → detections of the int8 file that ships; None for classification, or
+            where no decoder reads the outputs.
+        licences: ``data``, ``teacher`` or another plain name → the licence's text.
+        rows: Accuracy and latency to state.
+    """
+
+    name: str
+    artifacts: tuple[Artifact, ...]
+    images: Image
+    dataset: Dataset
+    predictions: Mapping[int, Detections] | None
+    licences: Mapping[str, str]
+    rows: Sequence[ModelRow]
+
+
+def write_bundle(source: BundleSource, folder: Path) -> Path:
+    """Returns ``folder``, which holds the bundle.
+
+    It is built beside and renamed, so that an earlier bundle there is replaced only by a whole one.
+
+    Raises:
+        RunError: ``folder`` holds something else, or the source is inconsistent.
+        ModelError: A file cannot be run, has changed since its export, or there are too few images.
+        DataError: Images or predictions do not fit.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise RunError(f"{folder}: exists and is no bundle; legal: a new folder or an older bundle")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _write(source, building)
+        _replace(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _replace(building: Path, folder: Path) -> None:
+    """Renames a folder over another; a rename cannot replace a folder that holds anything."""
+    former = folder.with_name(f"{building.name}.former")
+    if folder.exists():
+        folder.rename(former)
+    try:
+        building.rename(folder)
+    except OSError:
+        if former.exists():
+            former.rename(folder)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _write(source: BundleSource, folder: Path) -> None:
+    _check(source)
+    contract = bundle_contract(source.name, source.artifacts, _thresholds(source))
+    for artifact in source.artifacts:
+        copy = folder / "models" / artifact.path.name
+        write_atomic(copy, artifact.path.read_bytes())
+        if sha256_of(copy) != artifact.sha256:
+            raise ModelError(f"{artifact.path}: has changed since it was exported")
+        inner = dump_contract(read_contract(copy))
+        write_atomic(copy.with_name(f"{copy.name}.contract.json"), inner)
+    _write_texts(source, contract, folder)
+    write_golden(folder, contract, source.images)
+    write_manifest(folder)
+
+
+def _check(source: BundleSource) -> None:
+    names = [artifact.path.name for artifact in source.artifacts]
+    if not names or len(set(names)) < len(names):
+        raise RunError(f"a bundle of the files {names}; legal: one or more, of different names")
+    broken = [name for name in source.dataset.classes if len(name.splitlines()) != 1]
+    if broken:
+        raise RunError(f"class name {broken[0]!r}; legal in labels.txt: one line of text")
+    for name in source.licences:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise RunError(f"licence {name!r}; legal: letters, digits, '-' and '_'")
+
+
+def _thresholds(source: BundleSource) -> tuple[ClassThreshold, ...]:
+    contracts = [read_contract(artifact.path) for artifact in source.artifacts]
+    decoded = any(contract.decoding.decoder != "none" for contract in contracts)
+    detects = contracts[0].task is Task.DETECTION
+    if detects and decoded != (source.predictions is not None):
+        raise RunError(
+            f"predictions {'are' if decoded else 'cannot be'} needed for the thresholds of "
+            f"decoder {contracts[0].decoding.decoder!r}"
+        )
+    if contracts[0].classes != source.dataset.classes:
+        raise RunError(
+            f"the files have the classes {contracts[0].classes}, the data set "
+            f"{source.dataset.classes}"
+        )
+    return best_thresholds(source.dataset, source.predictions) if source.predictions else ()
+
+
+def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -> None:
+    package = Path(edgekd.__file__).parent
+    texts = {
+        "contract.json": json.dumps(to_mapping(contract), indent=1) + "\n",
+        "contract.schema.json": json.dumps(json_schema(BundleContract), indent=1) + "\n",
+        "labels.txt": labels_text(contract.classes),
+        "README.md": readme_text(contract, source.rows, source.dataset.split),
+        "decoder.py": (package / "decoder.py").read_text(encoding="utf-8"),
+        "replay.py": (package / "replay.py").read_text(encoding="utf-8"),
+    }
+    for name in {**LICENCES, **source.licences}:
+        text = source.licences.get(name, "").strip()
+        whose = LICENCES.get(name, name)
+        texts[f"licences/{name}.txt"] = f"{text or f'Licence of the {whose}: not stated.'}\n"
+    for name, text in texts.items():
+        write_atomic(folder / name, text)

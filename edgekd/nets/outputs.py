@@ -1,0 +1,61 @@
+"""What a network returns: names, roles, shapes, as the contract of an exported file states them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from edgekd.errors import ModelError
+from edgekd.nets.card import Card
+from edgekd.types import OutputContract, Task
+
+_ROLES = {"ssd": ("scores", "boxes"), "ssd-raw": ("scores", "boxes")}
+"""Roles of the outputs of decoders that read several; the others read one, ``detections``."""
+
+
+@torch.no_grad()
+def network_outputs(net: nn.Module, card: Card) -> tuple[OutputContract, ...]:
+    """Returns one contract an output, in its order, for float tensors in torch's layout.
+
+    Args:
+        net: Returns a tuple of tensors.
+        card: Its card.
+
+    Raises:
+        ModelError: The decoder reads another number of outputs.
+    """
+    training = net.training
+    device = next(iter(net.state_dict().values())).device
+    shapes = [tuple(o.shape) for o in net.eval()(torch.zeros(card.input_shape, device=device))]
+    net.train(training)
+    names = _names(card, len(shapes))
+    return tuple(
+        OutputContract(
+            name=f"{role}_{stride}" if stride else role,
+            role=role,
+            stride=stride,
+            shape=shape,
+            layout={4: "NCHW", 2: "NC"}.get(len(shape), "any"),  # type: ignore[arg-type]
+            dtype="float32",
+        )
+        for (role, stride), shape in zip(names, shapes, strict=True)
+    )
+
+
+def _names(card: Card, count: int) -> list[tuple[str, int]]:
+    """Returns role and stride of each output; the stride is 0 where it is no level."""
+    if card.strides:
+        names = [(role, stride) for stride in card.strides for role in ("scores", "boxes")]
+    elif card.task is Task.CLASSIFICATION:
+        names = [("logits", 0)]
+    elif card.decoder == "none":
+        names = [(f"raw_{index}", 0) for index in range(count)]
+    else:
+        names = [(role, 0) for role in _ROLES.get(card.decoder, ("detections",))]
+    if len(names) != count:
+        roles = ", ".join(role for role, _ in names)
+        raise ModelError(
+            f"{card.architecture} returns {count} outputs, but decoder {card.decoder!r} reads "
+            f"{len(names)} ({roles})"
+        )
+    return names

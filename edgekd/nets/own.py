@@ -1,0 +1,154 @@
+"""A network of the user's own: made by a function in a Python file, put behind EdgeKD's input.
+
+The function is code and is run, which is why it is only ever taken from the command line or the
+recipe, never from a checkpoint. Its weights are read without unpickling code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.nets.card import OwnCard
+
+
+class OwnNet(nn.Module):
+    """The user's network, taking (pixel - 128) / 128 in RGB or grey as all of EdgeKD does.
+
+    Its own normalisation and colour order become one 1x1 convolution in front of it: an operator
+    that every target executes in int8, exact also where the network pads with zeros, and the input
+    byte stays the camera's pixel.
+
+    Attributes:
+        strides: Empty: its levels, if any, are known to its decoder alone.
+        taps: Empty.
+    """
+
+    strides: tuple[int, ...] = ()
+    taps: tuple[str, ...] = ()
+
+    def __init__(self, net: nn.Module, own: OwnCard, channels: int) -> None:
+        super().__init__()
+        self.net = net
+        self.adapter = _adapter(own, channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the network's outputs as a tuple, for ``x`` of ``(B, C, H, W)``."""
+        outputs = self.net(x if self.adapter is None else self.adapter(x))
+        return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def is_own(source: str) -> bool:
+    """Returns whether a source names a function in a Python file, ``my_model.py:function``."""
+    return ".py:" in source
+
+
+def call_factory(source: str) -> nn.Module:
+    """Returns what the function in ``my_model.py:function`` returns, called without arguments.
+
+    Raises:
+        ModelError: The file or the function is missing, fails, or returns something else.
+    """
+    text, _, name = source.rpartition(":")
+    path = Path(text)
+    if not path.is_file():
+        raise ModelError(f"{source}: {path} is not a file; expected my_model.py:function")
+    function = getattr(_module(path), name, None)
+    if not callable(function):
+        raise ModelError(f"{source}: {path.name} has no function {name!r}")
+    try:
+        net = function()
+    except Exception as error:
+        raise ModelError(
+            f"{source}: the function raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{source}: returned a {type(net).__name__}, expected a torch.nn.Module")
+    return net
+
+
+def load_state(net: nn.Module, path: Path) -> None:
+    """Loads a state dict into the user's network, in place.
+
+    A dictionary that holds it under ``state_dict`` or ``model`` is looked into, and the prefix
+    ``module.`` of data-parallel training is dropped. Pickled code is not run.
+
+    Raises:
+        ModelError: The file cannot be read safely or does not fit.
+    """
+    state = _state(path)
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:4]]
+        raise ModelError(f"{path}: does not fit {type(net).__name__}: {' '.join(lines)}") from error
+
+
+def _module(path: Path) -> Any:  # noqa: ANN401 - a module of unknown content
+    name = f"edgekd_own_{path.stem}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    if specification is None or specification.loader is None:
+        raise ModelError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module  # Dataclasses and pickling look a module up by its name.
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"{path}: cannot be imported, {type(error).__name__}: {error}") from error
+    return module
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file of weights")
+    if path.suffix == ".safetensors":
+        try:
+            loaded: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except Exception as error:
+            raise ModelError(f"{path}: not a whole safetensors file ({error})") from error
+        return loaded
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{path}: holds more than tensors and plain values, or is damaged "
+            f"({type(error).__name__}); save `model.state_dict()` alone and name that file"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+        raise ModelError(f"{path}: holds a {type(found).__name__}, expected a dict of tensors")
+    return found
+
+
+def _adapter(own: OwnCard, channels: int) -> nn.Conv2d | None:
+    """Returns the convolution from EdgeKD's input to the network's, None where they are equal."""
+    mean, std = (_per_channel(v, channels) for v in (own.mean, own.std))
+    if (mean == 128).all() and (std == 128).all() and own.colour == "rgb":
+        return None
+    order = list(range(channels))[:: -1 if own.colour == "bgr" else 1]
+    adapter = nn.Conv2d(channels, channels, 1)
+    with torch.no_grad():
+        adapter.weight.zero_()
+        for to, source in enumerate(order):
+            adapter.weight[to, source] = 128.0 / std[to]
+        adapter.bias.copy_((128.0 - mean) / std)  # type: ignore[union-attr]
+    return adapter.requires_grad_(False)
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:
+    if len(values) not in (1, channels):
+        raise ModelError(
+            f"network.mean and network.std: {list(values)} for {channels} channels; expected one "
+            "number, or one a channel"
+        )
+    return torch.tensor(values * (channels // len(values)), dtype=torch.float32)

@@ -1,0 +1,46 @@
+"""A detector in a model file as a teacher: its detections, and nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edgekd.teacher.black_box import BlackBoxTeacher, load_black_box_card
+from edgekd.teacher.frozen import padded_objects
+from edgekd.training.lesson import Lesson, TeacherForm
+
+
+class BoxTeacher:
+    """See `edgekd.teacher.frozen.Teacher`.
+
+    Args:
+        card: YAML file that declares the model file and its decoder.
+        classes: The student's.
+
+    Raises:
+        ModelError: The card or the model file cannot be used.
+    """
+
+    def __init__(self, card: Path, classes: tuple[str, ...]) -> None:
+        self._detector = BlackBoxTeacher(load_black_box_card(card), classes)
+        self.form = TeacherForm(name=card.stem)
+        self.size: tuple[int, int] | None = None
+        self.gives = frozenset({"objects"})
+
+    @property
+    def identity(self) -> str:
+        """Hash of the model file and of what its card says."""
+        return self._detector.sha256
+
+    def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
+        """Returns the detections in the images, in their pixels."""
+        pixels = (images * 128 + 128).round().clamp(0, 255).to(torch.uint8)
+        found = self._detector.detect(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+        rows = [(d.boxes, d.scores, d.labels) for d in found]
+        return Lesson(objects=padded_objects(rows, images.device))
+
+    def to(self, device: torch.device) -> None:
+        """Does nothing: the file's runtime computes on the CPU."""

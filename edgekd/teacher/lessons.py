@@ -1,0 +1,171 @@
+"""Lessons for a batch, from teachers that are asked now or from what they said before.
+
+A cache on disk holds, for K fixed views of every image, what each teacher said about them: raw
+outputs and features as float16, detections as float32. It is addressed by everything that it
+depends on, so that runs share it, and a run that trains from it needs no teacher in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekd.data.augment import magnification
+from edgekd.data.loader import Batch, ViewStream, collate
+from edgekd.progress import Progress
+from edgekd.teacher.frozen import Teacher
+from edgekd.teacher.shelf import Arrays, Shelf, Slot
+from edgekd.training.lesson import Lesson, Objects
+
+KINDS = ("outputs", "features", "objects")
+"""What can be kept, in the order in which a batch carries it."""
+
+
+def live_lessons(
+    teachers: Sequence[Teacher], batch: Batch, kinds: Collection[str]
+) -> tuple[Lesson, ...]:
+    """Returns one lesson a teacher; they see the magnified views where there are any."""
+    images = batch.images if batch.magnified is None else batch.magnified
+    factor = magnification(_size(batch.images), _size(images))
+    lessons = [teacher.lesson(images, kinds) for teacher in teachers]
+    return tuple(replace(x, objects=_shrunk(x.objects, factor)) for x in lessons)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]
+
+
+def _shrunk(objects: Objects | None, factor: float) -> Objects | None:
+    return None if objects is None else replace(objects, boxes=objects.boxes / factor)
+
+
+@dataclass(frozen=True, slots=True)
+class LessonCache:
+    """What teachers said about fixed views: one shelf a teacher and kind.
+
+    Attributes:
+        images: In the training split.
+        shelves: In the order in which `read` returns their arrays.
+        layout: Teacher index, kind and number of arrays of each shelf.
+    """
+
+    images: int
+    shelves: tuple[Shelf, ...]
+    layout: tuple[tuple[int, str, int], ...]
+
+    def read(self, view: int, index: int) -> tuple[NDArray[np.generic], ...]:
+        """Returns everything that is kept about image ``index`` in view number ``view``."""
+        number = view * self.images + index
+        return tuple(array for shelf in self.shelves for array in shelf.read(number))
+
+    def lessons(self, batch: Batch) -> tuple[Lesson, ...]:
+        """Returns one lesson a teacher from what came with the batch."""
+        found: dict[int, dict[str, Any]] = {}
+        rest = list(batch.lesson)
+        for teacher, kind, count in self.layout:
+            arrays = [tensor.float() for tensor in rest[:count]]
+            del rest[:count]
+            found.setdefault(teacher, {})[kind] = (
+                _objects(arrays[0]) if kind == "objects" else tuple(arrays)
+            )
+        return tuple(Lesson(**found[index]) for index in sorted(found))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all records kept so far."""
+        return sum(shelf.size_bytes for shelf in self.shelves)
+
+
+def open_cache(
+    teachers: Sequence[Teacher],
+    stream: ViewStream,
+    kinds: Collection[str],
+    folders: Sequence[Path],
+    *,
+    views: int,
+    progress: Progress,
+    device: torch.device,
+    fast: bool,
+    batch_size: int = 16,
+) -> LessonCache:
+    """Returns the cache of the first ``views`` views of every image, filled where it has gaps.
+
+    Args:
+        teachers: Asked about the views that are not kept yet.
+        stream: Training views, magnified where the teachers want them so.
+        kinds: What the methods need.
+        folders: One a teacher; the kinds are below it.
+        views: Views an image.
+        progress: Shows views and bytes.
+        device: Where the teachers are.
+        fast: Whether the teachers compute in bfloat16.
+        batch_size: Views that the teachers see at once.
+
+    Raises:
+        RunError: A folder holds something else.
+        OSError: The disk is full.
+    """
+    kept = [kind for kind in KINDS if kind in kinds]
+    asking = replace(stream, views=None, lessons=None)
+
+    def ask(numbers: Sequence[int]) -> tuple[Lesson, ...]:
+        count = len(stream.dataset.samples)
+        batch = collate([asking[divmod(number, count)] for number in numbers]).to(device)
+        with _autocast(device, fast):
+            return live_lessons(teachers, batch, kept)
+
+    first = ask([0])
+    shelves, layout = [], []
+    for index, (folder, lesson) in enumerate(zip(folders, first, strict=True)):
+        for kind in kept:
+            arrays = _arrays(lesson, kind)
+            shelves.append(Shelf(folder / kind, [Slot(str(a.dtype), a.shape[1:]) for a in arrays]))
+            layout.append((index, kind, len(arrays)))
+    cache = LessonCache(len(stream.dataset.samples), tuple(shelves), tuple(layout))
+    wanted = range(views * cache.images)
+    gaps = sorted({number for shelf in shelves for number in shelf.missing(wanted)})
+    if not gaps:
+        return cache
+    with progress.meter("teacher cache", len(wanted), len(wanted) - len(gaps)) as meter:
+        done = len(wanted) - len(gaps)
+        for start in range(0, len(gaps), batch_size):
+            numbers = gaps[start : start + batch_size]
+            _keep(cache, numbers, ask(numbers))
+            done += len(numbers)
+            meter.update(done, {"MiB": cache.size_bytes / 2**20})
+    return cache
+
+
+def _keep(cache: LessonCache, numbers: Sequence[int], lessons: Sequence[Lesson]) -> None:
+    for shelf, (teacher, kind, _) in zip(cache.shelves, cache.layout, strict=True):
+        arrays = _arrays(lessons[teacher], kind)
+        for row, number in enumerate(numbers):
+            shelf.keep(number, tuple(array[row] for array in arrays))
+
+
+def _arrays(lesson: Lesson, kind: str) -> Arrays:
+    """Returns the arrays that are kept of a lesson, batch dimension first."""
+    if kind == "objects":
+        if lesson.objects is None:
+            raise ValueError("the teacher was asked for objects and gave none")
+        o = lesson.objects
+        rows = torch.cat((o.boxes, o.scores[..., None], o.labels[..., None]), dim=-1)
+        return (rows.float().cpu().numpy(),)
+    tensors: tuple[Tensor, ...] = lesson.outputs if kind == "outputs" else lesson.features
+    return tuple(tensor.half().cpu().numpy() for tensor in tensors)
+
+
+def _objects(rows: Tensor) -> Objects:
+    return Objects(rows[..., :4], rows[..., 5].long(), rows[..., 4])
+
+
+def _autocast(device: torch.device, fast: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
