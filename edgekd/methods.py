@@ -207,10 +207,10 @@ _DETECTORS = (
     MethodInfo(
         name="crosskd",
         tasks=_DETECTION,
-        needs=_OUTPUTS | _FEATURES | {"head"},
+        needs=_OUTPUTS | {"head"},
         weight=0.3,
         options={"gamma": 1.0, "box_weight": 2.0},
-        cost="a pass through the teacher's head and back; caches raw outputs and features",
+        cost="a pass through the teacher's head and back; caches raw outputs",
         source="Wang et al., arXiv 2306.11369",
         summary="features from which the teacher's own head reads the teacher's detections",
     ),
@@ -226,8 +226,20 @@ _DETECTORS = (
     ),
 )
 
+_OF_ITSELF = (
+    MethodInfo(
+        name="raw-outputs",
+        tasks=_BOTH,
+        needs=_OUTPUTS,
+        weight=1.0,
+        cost="nothing; caches raw outputs",
+        source="Ba and Caruana, arXiv 1312.6184, over every output tensor",
+        summary="every raw output of the same network in full precision, whatever it means",
+    ),
+)
+
 METHODS: dict[str, MethodInfo] = {
-    info.name: info for info in (*_CLASSIFIERS, *_FEATURES_OF_BOTH, *_DETECTORS)
+    info.name: info for info in (*_CLASSIFIERS, *_FEATURES_OF_BOTH, *_DETECTORS, *_OF_ITSELF)
 }
 """Every method, by name."""
 

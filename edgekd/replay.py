@@ -235,7 +235,7 @@ class _Bundle:
     def _arrays(self, vector: str, names: Sequence[str]) -> list[Array]:
         path = self._path(f"golden/{vector}.npz")
         try:
-            with np.load(str(path)) as archive:
+            with path.open("rb") as stream, np.load(stream) as archive:
                 return [archive[name] for name in names]
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as damaged:
             raise BundleError(f"{path}: cannot be read: {damaged}") from damaged
@@ -296,7 +296,7 @@ def compare_detections(
         free = np.ones(len(scores), dtype=bool)
         for box, score, label in zip(entry["boxes"], entry["scores"], entry["labels"]):
             near = free & (labels == label) & (np.abs(scores - score) <= limits.score)
-            iou = np.where(near, _iou(np.array(box), boxes), 0.0)
+            iou = np.where(near, _iou(np.array(box), boxes.astype(np.float64)), 0.0)
             if iou.max(initial=0.0) >= limits.iou:
                 match = int(iou.argmax())
                 free[match] = False
@@ -379,13 +379,20 @@ def open_model(path: Path, file: Record) -> Model:
         NoRuntimeError: None is.
         RefusedError: It refuses the file.
     """
-    opener = {"onnx": _open_onnx, "tflite": _open_tflite}[file["format"]]
     module, runtime = _runtime(ONNX if file["format"] == "onnx" else TFLITE)
+    if file["format"] == "onnx":
+        native = file["precision"] == "int8" and file["form"] == "board"
+        tensors, call = _attempt(runtime, _open_onnx, module, str(path), native)
+    else:
+        tensors, call = _attempt(runtime, _open_tflite, module, str(path))
+    return Model(runtime, tensors, lambda tensor: _attempt(runtime, call, tensor))
+
+
+def _attempt(runtime: str, action: Any, *arguments: Any) -> Any:  # noqa: ANN401 - as the action
     try:
-        tensors, call = opener(module, str(path), file)
+        return action(*arguments)
     except Exception as refused:  # Errors of ONNX Runtime have no common base but Exception.
         raise RefusedError(f"refused by {runtime}: {refused}") from refused
-    return Model(runtime, tensors, call)
 
 
 def _runtime(candidates: Sequence[tuple[str, str]]) -> tuple[Any, str]:
@@ -399,7 +406,7 @@ def _runtime(candidates: Sequence[tuple[str, str]]) -> tuple[Any, str]:
     raise NoRuntimeError(f"no runtime is installed ({'; '.join(reasons)})")
 
 
-def _open_tflite(module: Any, path: str, _file: Record) -> tuple[list[Record], Any]:  # noqa: ANN401
+def _open_tflite(module: Any, path: str) -> tuple[list[Record], Any]:  # noqa: ANN401
     interpreter = module.Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()
     details = [*interpreter.get_input_details(), *interpreter.get_output_details()]
@@ -424,10 +431,10 @@ def _open_tflite(module: Any, path: str, _file: Record) -> tuple[list[Record], A
     return tensors, call
 
 
-def _open_onnx(module: Any, path: str, file: Record) -> tuple[list[Record], Any]:  # noqa: ANN401
+def _open_onnx(module: Any, path: str, native: bool) -> tuple[list[Record], Any]:  # noqa: ANN401
     options = module.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
-    if file["precision"] == "int8" and file["form"] == "board":
+    if native:
         # Else it computes with uint8 activations on x86, which is not what a board does.
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     session = module.InferenceSession(path, options, providers=["CPUExecutionProvider"])

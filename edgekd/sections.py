@@ -71,6 +71,8 @@ class Augmentation:
     Attributes:
         scale: Range of the zoom, relative to the letterboxed image.
         stretch: Largest relative change of the aspect ratio.
+        shift: Largest move of the view, as a share of its size; the image's edge is repeated where
+            the move uncovers something. For classifiers: 0.125 is four pixels of 32.
         mosaic: Probability that a view is tiled from four images.
         horizontal_flip: Probability of a left-right flip.
         vertical_flip: Probability of an up-down flip; for cameras that look straight down.
@@ -81,6 +83,7 @@ class Augmentation:
 
     scale: tuple[float, float] = (0.7, 1.5)
     stretch: float = 0.1
+    shift: float = 0.0
     mosaic: float = 0.0
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
@@ -94,6 +97,7 @@ class Augmentation:
             raise ValueError(f"scale {list(self.scale)}: must be two numbers, 0 < low <= high")
         for name in ("mosaic", "horizontal_flip", "vertical_flip"):
             _in_range(name, getattr(self, name), 0, 1)
+        _in_range("shift", self.shift, 0, 0.5)
         for name in ("stretch", "brightness", "gamma", "colour"):
             _in_range(name, getattr(self, name), 0, 0.9)
 

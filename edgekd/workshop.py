@@ -36,8 +36,6 @@ from edgekd.teacher.boxes import BoxTeacher
 from edgekd.teacher.frozen import (
     NetTeacher,
     Teacher,
-    at_scale,
-    freeze,
     load_teacher,
     require_same_classes,
 )
@@ -168,7 +166,7 @@ def open_workshop(
     magnified = _magnified(recipe, card, teachers)
     if magnified:
         scale = _scale(card, magnified)
-        teachers = tuple(at_scale(t, scale) if isinstance(t, NetTeacher) else t for t in teachers)
+        teachers = tuple(t.at_scale(scale) if isinstance(t, NetTeacher) else t for t in teachers)
     return Workshop(
         recipe=recipe,
         device=device,
@@ -257,7 +255,7 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
         if recipe.teacher.weights:
             load_state(net, recipe.teacher.weights)
         own = OwnNet(net, card.own, card.channels)  # type: ignore[arg-type]
-        return freeze(own, card, _state_hash(own))
+        return NetTeacher(card, lambda: own, own, _state_hash(own))
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         return BoxTeacher(path, student.classes)

@@ -20,9 +20,7 @@ def test_what_is_dumped_loads_again_equal(tmp_path: Path) -> None:
 
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
-    recipe = load_recipe(
-        written(tmp_path, "data: {path: set}\nteacher: {model: /t.safetensors}")
-    )
+    recipe = load_recipe(written(tmp_path, "data: {path: set}\nteacher: {model: /t.safetensors}"))
     assert recipe.data.path == tmp_path / "set"
     assert recipe.teacher.model == "/t.safetensors"
 

@@ -100,7 +100,7 @@ def _write(source: BundleSource, folder: Path) -> None:
         inner = dump_contract(read_contract(copy))
         write_atomic(copy.with_name(f"{copy.name}.contract.json"), inner)
     _write_texts(source, contract, folder)
-    write_golden(folder, contract, source.images)
+    write_golden(folder, contract, list(source.images))
     write_manifest(folder)
 
 
@@ -117,20 +117,20 @@ def _check(source: BundleSource) -> None:
 
 
 def _thresholds(source: BundleSource) -> tuple[ClassThreshold, ...]:
-    contracts = [read_contract(artifact.path) for artifact in source.artifacts]
-    decoded = any(contract.decoding.decoder != "none" for contract in contracts)
-    detects = contracts[0].task is Task.DETECTION
-    if detects and decoded != (source.predictions is not None):
+    contract = read_contract(source.artifacts[0].path)
+    if contract.classes != source.dataset.classes:
         raise RunError(
-            f"predictions {'are' if decoded else 'cannot be'} needed for the thresholds of "
-            f"decoder {contracts[0].decoding.decoder!r}"
+            f"the files have the classes {contract.classes}, the data set {source.dataset.classes}"
         )
-    if contracts[0].classes != source.dataset.classes:
+    decoded = contract.task is Task.DETECTION and contract.decoding.decoder != "none"
+    if decoded != (source.predictions is not None):
         raise RunError(
-            f"the files have the classes {contracts[0].classes}, the data set "
-            f"{source.dataset.classes}"
+            f"predictions are {'missing' if decoded else 'given'}; a detector has them where its "
+            f"decoder is known, and here it is {contract.decoding.decoder!r}"
         )
-    return best_thresholds(source.dataset, source.predictions) if source.predictions else ()
+    if source.predictions is None:
+        return ()
+    return best_thresholds(source.dataset, source.predictions)
 
 
 def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -> None:

@@ -79,7 +79,7 @@ def make_view(
         np.concatenate([p.ignore_labels for p in pieces]),
         _drawn(pieces, size, magnification(size, magnified)) if magnified else None,
     )
-    view = _light(_flip(view, options, rng), options, rng)
+    view = _light(_flip(_shifted(view, options, rng), options, rng), options, rng)
     return replace(view, magnified=_padded(view.magnified, magnified)) if magnified else view
 
 
@@ -203,6 +203,37 @@ def _move(
     whole = (moved[:, 2:] - moved[:, :2]).prod(axis=1)
     kept = (sides.min(axis=1, initial=np.inf) >= 2) & (sides.prod(axis=1) > visible * whole)
     return clipped[kept].astype(np.float32), kept
+
+
+def _shifted(view: View, options: Augmentation, rng: np.random.Generator) -> View:
+    """Returns the view moved as a whole, its edge repeated where the move uncovers something."""
+    if not options.shift:
+        return view
+    height, width = view.image.shape[:2]
+    down, right = (round(rng.uniform(-1, 1) * options.shift * n) for n in (height, width))
+    move = np.array([right, down], dtype=np.float64)
+    area = (0, 0, width, height)
+    boxes, kept = _move(view.boxes, np.ones(2), move, area)
+    ignore, hidden = _move(view.ignore, np.ones(2), move, area, visible=0.0)
+    factor = 1.0 if view.magnified is None else view.magnified.shape[0] / height
+    return View(
+        _moved(view.image, down, right),
+        boxes,
+        view.labels[kept] if len(view.boxes) else view.labels,
+        ignore,
+        view.ignore_labels[hidden],
+        None
+        if view.magnified is None
+        else _moved(view.magnified, round(down * factor), round(right * factor)),
+    )
+
+
+def _moved(image: Image, down: int, right: int) -> Image:
+    """Returns the image moved by whole pixels, its edge repeated."""
+    height, width = image.shape[:2]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return image[rows[:, None], columns]
 
 
 def _flip(view: View, options: Augmentation, rng: np.random.Generator) -> View:

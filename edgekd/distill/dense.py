@@ -1,9 +1,9 @@
 """Distillation methods that compare what two detectors say at every cell.
 
-The options' defaults are in `edgekd.methods`; every class says what it computes and where that comes
-from. ``z`` are class logits ``(B, P, C)``, ``p`` their sigmoids, ``b`` boxes; ``_s`` is the student,
-``_t`` the teacher. What an ignore region hides counts nowhere, neither in a sum nor in what the sum
-is divided by. Divisors are at least 1: a batch without objects is not blown up.
+Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
+``z`` are class logits ``(B, P, C)``, ``p`` their sigmoids, ``b`` boxes; ``_s`` is the student,
+``_t`` the teacher. What an ignore region hides counts nowhere, neither in a sum nor in its divisor.
+Divisors are at least 1, so that a batch without objects is not blown up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Distillation methods that compare features, for detectors and classifiers alike.
 
-The options' defaults are in `edgekd.methods`; every class says what it computes and where that comes
-from. ``F`` are features ``(B, C, H, W)``; ``_s`` is the student, ``_t`` the teacher.
+Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
+``F`` are features ``(B, C, H, W)``; ``_s`` is the student, ``_t`` the teacher.
 """
 
 from __future__ import annotations

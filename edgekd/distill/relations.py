@@ -91,5 +91,5 @@ def _geometry(points: Tensor) -> tuple[Tensor, Tensor]:
 
 def _directions(vectors: Tensor) -> Tensor:
     """Returns the vectors along the last axis at length 1, those of no length as 0."""
-    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / lengths.clamp(min=_SHORTEST) * (lengths > _SHORTEST)

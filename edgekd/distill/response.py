@@ -1,7 +1,7 @@
 """Distillation methods that compare the class logits of two classifiers.
 
-The options' defaults are in `edgekd.methods`; every class says what it computes and where that comes
-from. ``z`` are logits ``(B, C)``, ``p`` probabilities; ``_s`` is the student, ``_t`` the teacher.
+Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
+``z`` are logits ``(B, C)``, ``p`` probabilities; ``_s`` is the student, ``_t`` the teacher.
 """
 
 from __future__ import annotations
@@ -50,6 +50,30 @@ class SoftLabels(nn.Module):
             for logits in _class_logits(signal)
         )
         return _divergence(student, teacher).mean() * self.temperature**2
+
+
+class RawOutputs(nn.Module):
+    """Squared error of every raw output over that output's variance, averaged over outputs.
+
+    mean_i mean((o_s - o_t)^2) / var(o_t), so that boxes in pixels weigh no more than logits. For a
+    network that shall only become integer: what its outputs mean need not be known.
+
+    Ba and Caruana, arXiv 1312.6184, for logits.
+    """
+
+    def __init__(self, _pairs: Sequence[LevelPair]) -> None:
+        super().__init__()
+
+    def forward(self, signal: Signal) -> Tensor:
+        """Returns the loss; needs both networks' raw outputs."""
+        student = required(signal.student_outputs, "the student's raw outputs")
+        told = required(signal.teacher_outputs, "the raw outputs of the same network")
+        teacher = [output.detach() for output in told]
+        terms = [
+            (ours - theirs).square().mean() / theirs.var(correction=0).clamp(min=1e-6)
+            for ours, theirs in zip(student, teacher, strict=True)
+        ]
+        return torch.stack(terms).mean()
 
 
 class HardLabels(nn.Module):

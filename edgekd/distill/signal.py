@@ -43,7 +43,7 @@ class Signal:
         batch: Images and annotation.
         pairs: The features below, in their order.
         student_features: One ``(B, C_s, H, W)`` a pair.
-        teacher_features: One ``(B, C_t, H', W')`` a pair.
+        teacher_features: One ``(B, C_t, H', W')`` a pair; empty where no method asks for them.
         student: Detections of the student.
         teacher: Detections of the teacher.
         sizes: ``(H, W)`` of each paired level; their cells follow one another in ``student``.
@@ -53,8 +53,9 @@ class Signal:
         head: The teacher's head.
         student_logits: ``(B, C)``, classification.
         teacher_logits: ``(B, C)``, classification.
-        student_outputs: Raw, of a network whose outputs only its own decoder understands.
-        teacher_outputs: The same of the teacher, which is that network in full precision.
+        student_outputs: Raw, whatever they mean.
+        teacher_outputs: Raw, of the first teacher; the same tensors where it is the student in
+            full precision.
     """
 
     batch: Batch

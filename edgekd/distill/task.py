@@ -100,9 +100,9 @@ class DistillationTask:
         ours: list[Tensor] = []
         theirs: list[Tensor] = []
         for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True):
+            joined += pairs
+            ours += [student[1][pair.student].float() for pair in pairs]
             if lesson.features:
-                joined += pairs
-                ours += [student[1][pair.student].float() for pair in pairs]
                 theirs += [self._feature(lesson, form, pair, student) for pair in pairs]
         signal = Signal(
             batch=batch,
@@ -112,12 +112,13 @@ class DistillationTask:
             objects=_joined_objects([x.objects for x in lessons if x.objects is not None]),
         )
         told = [lesson for lesson in lessons if lesson.outputs]
+        own = tuple(o.float() for o in told[0].outputs) if told else ()
+        signal = replace(signal, student_outputs=outputs, teacher_outputs=own)
         if self._task is Task.CLASSIFICATION:
             logits = _mean_logits([x.outputs[0].float() for x in told]) if told else None
             return replace(signal, student_logits=outputs[0], teacher_logits=logits)
         if not self._strides:
-            own = tuple(o.float() for o in told[0].outputs) if told else ()
-            return replace(signal, student_outputs=outputs, teacher_outputs=own)
+            return signal
         return self._dense_signal(signal, outputs, lessons)
 
     def _feature(

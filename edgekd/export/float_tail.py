@@ -1,6 +1,6 @@
 """The optional float tail: an ONNX file that ends in detections instead of raw outputs.
 
-Node for node what `edgekd.decoder.detect` does, so that a file with the tail finds what was
+Computes what `edgekd.decoder.detect` computes, so that a file with the tail finds what was
 measured without it. Two things are cheaper here and change no result: only the candidates are
 decoded, not every cell, and suppression sees ranks in place of scores.
 
@@ -13,7 +13,8 @@ appear there, and nothing used has changed its meaning since. Written for what T
 whose K is computed are avoided because TensorRT 8 does not take them.
 
 Two boxes whose IoU is the threshold to the last bit of float32 may be judged differently:
-NonMaxSuppression compares a quotient, the decoder a product.
+NonMaxSuppression compares a quotient, the decoder a product. Equal logits keep the decoder's order
+because ONNX demands it of TopK.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def with_detection_tail(
     eligible = _add_eligible(tail, candidates, levels[0].classes, min_score)
     kept = _add_suppression(tail, candidates, eligible, iou, limit)
     tail.add("boxes", "Gather", candidates.corners, kept, axis=0)
-    tail.add("scores", "Sigmoid", tail.add("kept_logits", "Gather", candidates.logits, kept))
+    logits = tail.add("kept_logits", "Gather", candidates.logits, kept, axis=0)
+    tail.add("scores", "Sigmoid", logits)
     tail.add("labels", "Gather", candidates.labels, kept, axis=0)
     _replace_outputs(tailed, keep_raw=keep_raw)
     return tailed
@@ -210,7 +212,9 @@ def _add_suppression(
     overlap = tail.constant("iou", np.array([iou], np.float32))
     lowest = tail.constant("lowest_place", np.array([0.5], np.float32))
     chosen = tail.add("chosen", "NonMaxSuppression", corners, places, most, overlap, lowest)
-    rank = tail.constant("rank", np.array(2))  # A row of `chosen` is (image, class, candidate).
+    rank = tail.constant(
+        "rank", np.array(2, np.int64)
+    )  # A row of `chosen` is (image, class, candidate).
     ranks = tail.add("ranks", "Gather", chosen, rank, axis=1)
     # They come class by class; marking them in a row of ranks and reading it out sorts them.
     ones = tail.constant("ones", np.ones(count, np.float32))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,13 +15,12 @@ from torch import Tensor, nn
 from edgekd import decoder
 from edgekd.errors import ModelError
 from edgekd.files import sha256_of
-from edgekd.nets.card import Card, load_net
+from edgekd.nets.card import Card, build, load_card, load_net
 from edgekd.nets.detector import EdgeDet
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
 from edgekd.training.inference import specification
-from edgekd.training.lesson import Lesson, Objects, TeacherForm
-from edgekd.types import OutputContract
+from edgekd.training.lesson import Head, Lesson, Objects, TeacherForm
 
 MOST_OBJECTS = 100
 """Detections that a lesson has room for; COCO's own limit."""
@@ -55,25 +55,37 @@ class Teacher(Protocol):
         """Moves it to ``device``."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class NetTeacher:
-    """A network in torch.
+    """A network in torch, in memory from its first lesson on and not before.
 
-    Attributes:
+    Args:
         card: What the network is and expects.
-        net: Frozen, in ``eval`` mode.
-        tapped: The same, returning features too.
-        outputs: What it returns.
-        form: See `Teacher`.
+        load: Returns the network with its weights.
+        blank: A network of the same form, looked at for shapes and not kept.
         identity: See `Teacher`.
     """
 
-    card: Card
-    net: nn.Module
-    tapped: TappedNet
-    outputs: tuple[OutputContract, ...]
-    form: TeacherForm
-    identity: str
+    def __init__(
+        self, card: Card, load: Callable[[], nn.Module], blank: nn.Module, identity: str
+    ) -> None:
+        self.card, self.identity = card, identity
+        self.outputs = network_outputs(blank, card)
+        self.form = _form(blank, card, self._head if isinstance(blank, EdgeDet) else None)
+        self._load, self._device = load, torch.device("cpu")
+        self._tapped: TappedNet | None = None
+
+    @property
+    def tapped(self) -> TappedNet:
+        """The network, frozen and in ``eval`` mode, returning features too."""
+        if self._tapped is None:
+            net = self._load().requires_grad_(False).eval()
+            self._tapped = TappedNet(net, _taps(net)).eval().to(self._device)
+        return self._tapped
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the network has been loaded."""
+        return self._tapped is not None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -113,8 +125,26 @@ class NetTeacher:
         return (images * 128.0 + 128.0 - self.card.mean) / self.card.std
 
     def to(self, device: torch.device) -> None:
-        """Moves the network to ``device``."""
-        self.tapped.to(device)
+        """Moves the network to ``device``, or says where it shall be loaded."""
+        self._device = device
+        if self._tapped is not None:
+            self._tapped.to(device)
+
+    def at_scale(self, magnification: float) -> NetTeacher:
+        """Returns the teacher with so many of its pixels for one of the student's."""
+        scaled = copy.copy(self)
+        scaled.form = replace(
+            self.form,
+            magnification=magnification,
+            head=scaled._head if self.form.head else None,
+        )
+        return scaled
+
+    def _head(self, level: int, feature: Tensor) -> tuple[Tensor, Tensor]:
+        net = self.tapped.net
+        if not isinstance(net, EdgeDet):
+            raise ModelError(f"{self.card.architecture} has no head that can be called by itself")
+        return net.head(level, feature)
 
     def _objects(self, outputs: tuple[Tensor, ...]) -> Objects:
         """Returns the detections after the reference decoder's NMS."""
@@ -148,37 +178,23 @@ def load_teacher(path: Path) -> NetTeacher:
     Raises:
         ModelError: The checkpoint cannot be used.
     """
-    net, card = load_net(path)
-    return freeze(net, card, sha256_of(path))
+    card = load_card(path)
+    return NetTeacher(card, lambda: load_net(path)[0], build(card), sha256_of(path))
 
 
-def freeze(net: nn.Module, card: Card, identity: str) -> NetTeacher:
-    """Returns ``net`` as a teacher; its parameters no longer need gradients."""
-    net.requires_grad_(False).eval()
-    tapped = TappedNet(net, getattr(net, "taps", ()))
-    tapped.eval()
-    with torch.no_grad():
-        device = next(net.parameters()).device
-        _, features = tapped(torch.zeros(card.input_shape, device=device))
-    form = TeacherForm(
+@torch.no_grad()
+def _form(blank: nn.Module, card: Card, head: Head | None) -> TeacherForm:
+    _, features = TappedNet(blank, _taps(blank)).eval()(torch.zeros(card.input_shape))
+    return TeacherForm(
         name=card.architecture,
         strides=card.strides,
         channels=tuple(f.shape[1] for f in features),
-        head=net.head if isinstance(net, EdgeDet) else None,
-    )
-    return NetTeacher(
-        card=card,
-        net=net,
-        tapped=tapped,
-        outputs=network_outputs(net, card),
-        form=form,
-        identity=identity,
+        head=head,
     )
 
 
-def at_scale(teacher: NetTeacher, magnification: float) -> NetTeacher:
-    """Returns the teacher with so many of its pixels for one of the student's."""
-    return replace(teacher, form=replace(teacher.form, magnification=magnification))
+def _taps(net: nn.Module) -> tuple[str, ...]:
+    return getattr(net, "taps", ())
 
 
 def require_same_classes(teacher: Card, student: Card) -> None:

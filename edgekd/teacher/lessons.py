@@ -7,6 +7,7 @@ depends on, so that runs share it, and a run that trains from it needs no teache
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -98,6 +99,8 @@ def open_cache(
 ) -> LessonCache:
     """Returns the cache of the first ``views`` views of every image, filled where it has gaps.
 
+    Where there is no gap no teacher is asked, so that none has to be in memory.
+
     Args:
         teachers: Asked about the views that are not kept yet.
         stream: Training views, magnified where the teachers want them so.
@@ -122,14 +125,16 @@ def open_cache(
         with _autocast(device, fast):
             return live_lessons(teachers, batch, kept)
 
-    first = ask([0])
-    shelves, layout = [], []
-    for index, (folder, lesson) in enumerate(zip(folders, first, strict=True)):
-        for kind in kept:
-            arrays = _arrays(lesson, kind)
-            shelves.append(Shelf(folder / kind, [Slot(str(a.dtype), a.shape[1:]) for a in arrays]))
-            layout.append((index, kind, len(arrays)))
-    cache = LessonCache(len(stream.dataset.samples), tuple(shelves), tuple(layout))
+    existing = [Shelf.existing(folder / kind) for folder in folders for kind in kept]
+    shelves = [shelf for shelf in existing if shelf is not None]
+    if len(shelves) < len(existing):
+        shelves = _new_shelves(folders, kept, ask([0]))
+    owners = itertools.product(range(len(folders)), kept)
+    cache = LessonCache(
+        len(stream.dataset.samples),
+        tuple(shelves),
+        tuple((*owner, len(s.slots)) for owner, s in zip(owners, shelves, strict=True)),
+    )
     wanted = range(views * cache.images)
     gaps = sorted({number for shelf in shelves for number in shelf.missing(wanted)})
     if not gaps:
@@ -142,6 +147,17 @@ def open_cache(
             done += len(numbers)
             meter.update(done, {"MiB": cache.size_bytes / 2**20})
     return cache
+
+
+def _new_shelves(
+    folders: Sequence[Path], kinds: Sequence[str], lessons: Sequence[Lesson]
+) -> list[Shelf]:
+    """Returns a shelf a folder and kind, its records shaped as those of the lessons."""
+    return [
+        Shelf(folder / kind, [Slot(str(a.dtype), a.shape[1:]) for a in _arrays(lesson, kind)])
+        for folder, lesson in zip(folders, lessons, strict=True)
+        for kind in kinds
+    ]
 
 
 def _keep(cache: LessonCache, numbers: Sequence[int], lessons: Sequence[Lesson]) -> None:

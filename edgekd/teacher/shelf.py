@@ -72,6 +72,23 @@ class Shelf:
                 "delete the folder to fill it again"
             )
 
+    @classmethod
+    def existing(cls, folder: Path) -> Shelf | None:
+        """Returns the shelf in a folder, None where there is none yet.
+
+        Raises:
+            RunError: What is there is not the form of a shelf.
+        """
+        card = folder / "form.json"
+        if not card.exists():
+            return None
+        try:
+            entries = json.loads(card.read_text(encoding="utf-8"))
+            slots = [Slot(str(np.dtype(e["dtype"])), tuple(e["shape"])) for e in entries]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{card}: not the form of a teacher cache ({error})") from error
+        return cls(folder, slots)
+
     def keep(self, number: int, arrays: Arrays) -> None:
         """Writes one record."""
         parts = [

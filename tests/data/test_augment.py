@@ -106,3 +106,33 @@ def test_impossible_options_are_refused() -> None:
         Augmentation(scale=(2.0, 1.0))
     with pytest.raises(ValueError, match="mosaic"):
         Augmentation(mosaic=1.5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_magnified_view_shows_the_same_scene_from_the_same_corner(seed: int) -> None:
+    options = Augmentation(scale=(0.6, 1.6), mosaic=0.5, vertical_flip=0.5, shift=0.1)
+    tile, size = marked_image(), (64, 96)
+    small, large = (
+        make_view(lambda _other: tile, size, options, np.random.default_rng(seed), 1, magnified)
+        for magnified in (None, (160, 192))
+    )
+    assert small.magnified is None
+    np.testing.assert_array_equal(large.image, small.image)
+    np.testing.assert_array_equal(large.boxes, small.boxes)
+    assert large.magnified.shape == (160, 192, 3)
+    # Twice the size: the student sees what is in the upper 128 rows, the rest is padding.
+    assert (large.magnified[128:] == 128).all()
+    shrunk = large.magnified[:128].reshape(64, 2, 96, 2, 3).mean((1, 3))
+    assert np.abs(shrunk - small.image).mean() < 6
+
+
+def test_a_shift_moves_image_and_boxes_together_and_repeats_the_edge() -> None:
+    plain = view(STILL)
+    moved = view(replace(STILL, shift=0.2), seed=3)
+    right, down = (moved.boxes[0, :2] - plain.boxes[0, :2]).astype(int)
+    assert right != 0
+    assert down != 0
+    assert bright_extent(moved.image) == moved.boxes[0].astype(int).tolist()
+    rows = np.clip(np.arange(96) - down, 0, 95)
+    columns = np.clip(np.arange(128) - right, 0, 127)
+    np.testing.assert_array_equal(moved.image, plain.image[rows[:, None], columns])

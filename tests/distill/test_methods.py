@@ -142,6 +142,8 @@ def make_signal(student: Network, teacher: Network, pairs=SAME) -> Signal:
         objects=teacher_objects(told),
         head=HEAD,
         student_logits=student.logits,
+        student_outputs=(*student.outputs, student.logits),
+        teacher_outputs=(*teacher.outputs, teacher.logits),
         teacher_logits=teacher.logits,
     )
 
@@ -168,7 +170,7 @@ def test_an_unknown_method_or_option_is_a_recipe_error() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_signal_without_what_is_needed_says_what(name: str) -> None:
-    with pytest.raises(ValueError, match="this method needs the (student|teacher)'s "):
+    with pytest.raises(ValueError, match=r"this method needs the (student|teacher)'s "):
         build(name)(Signal(batch=annotation(2)))
 
 
@@ -241,7 +243,9 @@ def identical_rows(_batch: int) -> Signal:
 
 def constant_features(_batch: int) -> Signal:
     student = make_student(1)
-    return make_signal(replace(student, features=[f * 0 for f in student.features]), make_teacher(2))
+    return make_signal(
+        replace(student, features=[f * 0 for f in student.features]), make_teacher(2)
+    )
 
 
 def huge(_batch: int) -> Signal:
@@ -305,9 +309,7 @@ def test_showing_every_image_twice_changes_nothing(name: str) -> None:
     assert double.item() == pytest.approx(once.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in ALL if METHODS[n].tasks == {Task.DETECTION}]
-)
+@pytest.mark.parametrize("name", [n for n in ALL if METHODS[n].tasks == {Task.DETECTION}])
 def test_what_is_hidden_neither_teaches_nor_dilutes(name: str) -> None:
     student, teacher = make_student(1), make_teacher(2)
     signal = make_signal(student, teacher)

@@ -32,7 +32,11 @@ class MeanTask:
 
 def stream(small_set: Path) -> ViewStream:
     return ViewStream(
-        load(small_set, "train"), size=(32, 32), channels=3, augmentation=Augmentation(), seed=0
+        dataset=load(small_set, "train"),
+        size=(32, 32),
+        channels=3,
+        augmentation=Augmentation(),
+        seed=0,
     )
 
 

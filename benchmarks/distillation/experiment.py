@@ -1,0 +1,186 @@
+"""What the distillation benchmarks share: one trained student, scored before and after int8.
+
+A row is one training run of EdgeKD's own pipeline. Its predictions stay in the work folder, so that
+every difference gets a paired bootstrap interval over images; the row itself is JSON beside this
+file and is not trained again while its recipe is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekd import pipeline
+from edgekd.benchmark.detector import score
+from edgekd.device import load_device
+from edgekd.files import write_atomic
+from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
+from edgekd.nets import cost
+from edgekd.nets.outputs import network_outputs
+from edgekd.progress import PlainProgress
+from edgekd.quantize import graph as graphs
+from edgekd.recipe import Recipe
+from edgekd.runfolder import RunFolder, digest
+from edgekd.strict import to_mapping
+from edgekd.training.inference import network_predictions
+from edgekd.types import Dataset, Detections, Task
+from edgekd.workshop import Workshop, calibration_batches, open_workshop
+
+CPU = torch.device("cpu")
+RESULTS = Path(__file__).parent / "results"
+
+Predictions = Mapping[int, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One trained student.
+
+    Attributes:
+        name: Of the row in its table.
+        recipe: How it was trained.
+        base: Row that it is compared with.
+    """
+
+    name: str
+    recipe: Recipe
+    base: str | None = None
+
+
+def run_row(row: Row, work: Path, table: str, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the row's figures, trained and scored unless that is done already.
+
+    Args:
+        row: What to train.
+        work: Keeps runs and predictions; rows that are compared share it.
+        table: Folder of the JSON below ``results``.
+        classes: Judged together as ``map``; the data set's own mean is ``map_all``.
+    """
+    path = RESULTS / table / f"{row.name}.json"
+    identity = digest(_portable(row.recipe))
+    if path.exists():
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if known["recipe_sha256"] == identity:
+            return known
+    folder = work / table / row.name
+    began = time.monotonic()
+    with RunFolder(folder) as run:
+        device = load_device(row.recipe.target)
+        shop = open_workshop(row.recipe, device, run, PlainProgress(interval_s=60), CPU)
+        checkpoint = pipeline.distill(shop)
+        net = shop.load(checkpoint)
+        outputs = network_outputs(net, shop.card)
+        floating = _predicted(shop, net, outputs, f"{row.name} float32")
+        integer = _predicted(shop, _calibrated(shop, checkpoint), outputs, f"{row.name} int8 PTQ")
+    found = {
+        "row": row.name,
+        "recipe_sha256": identity,
+        "methods": to_mapping(row.recipe.distill)["methods"],
+        "seed": row.recipe.seed,
+        "steps": row.recipe.distill.training.steps,
+        "image_passes": row.recipe.distill.training.steps * row.recipe.distill.training.batch_size,
+        "parameters": cost.parameters(net),
+        "macs": cost.macs(net, shop.card.input_shape),
+        "train_seconds": round(run.seconds.get("distill", time.monotonic() - began), 1),
+        "threads": torch.get_num_threads(),
+        "float32": figures(shop.val, floating, classes),
+        "int8_ptq": figures(shop.val, integer, classes),
+        "int8_minus_float": difference(shop.val, floating, integer, classes),
+    }
+    keep(folder / "float32.npz", floating)
+    keep(folder / "int8_ptq.npz", integer)
+    if row.base:
+        base = kept(work / table / row.base / "float32.npz")
+        found["base"] = row.base
+        found["minus_base"] = difference(shop.val, base, floating, classes)
+        base = kept(work / table / row.base / "int8_ptq.npz")
+        found["int8_minus_base_int8"] = difference(shop.val, base, integer, classes)
+    write_atomic(path, json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def figures(dataset: Dataset, predictions: Predictions, classes: Sequence[str]) -> dict[str, float]:
+    """Returns the accuracy figures of a row, in points of 100."""
+    metrics = to_mapping(score(dataset, dict(predictions)))
+    per_class = {name: round(100 * v, 2) for name, v in metrics["per_class"].items()}
+    if dataset.task is Task.CLASSIFICATION:
+        return {"top1": round(100 * metrics["top1"], 2), "per_class": per_class}
+    judged = float(np.mean([per_class[name] for name in classes]))
+    return {
+        "map": round(judged, 2),
+        "map_all": round(100 * metrics["map"], 2),
+        "ap50_all": round(100 * metrics["ap50"], 2),
+        "per_class": per_class,
+    }
+
+
+def difference(
+    dataset: Dataset, minus: Predictions, of: Predictions, classes: Sequence[str]
+) -> dict[str, float]:
+    """Returns ``of`` minus ``minus`` in points, with its 95 % paired bootstrap interval."""
+    if dataset.task is Task.DETECTION:
+        interval = paired_bootstrap(dataset, minus, of, classes=classes or None)
+    else:
+        ids = [s.image_id for s in dataset.samples]
+        labels = np.array([int(s.labels[0]) for s in dataset.samples])
+        a, b = (np.stack([p[k] for k in ids]) for p in (minus, of))
+        interval = paired_top1_bootstrap(a, b, labels)
+    return {k: round(100 * getattr(interval, k), 2) for k in ("value", "low", "high")}
+
+
+def keep(path: Path, predictions: Predictions) -> None:
+    """Writes predictions to an ``.npz`` file."""
+    arrays = {}
+    for image_id, found in predictions.items():
+        if isinstance(found, Detections):
+            arrays[f"{image_id}"] = np.column_stack((found.boxes, found.scores, found.labels))
+        else:
+            arrays[f"{image_id}"] = found
+    np.savez(path, **arrays)
+
+
+def kept(path: Path) -> dict[int, Any]:
+    """Returns predictions from an ``.npz`` file."""
+    with np.load(path) as archive:
+        rows = {int(name): archive[name] for name in archive.files}
+    return {k: v if v.ndim == 1 else _detections(v) for k, v in rows.items()}
+
+
+def _detections(rows: np.ndarray) -> Detections:
+    return Detections(
+        boxes=rows[:, :4].astype(np.float32),
+        scores=rows[:, 4].astype(np.float32),
+        labels=rows[:, 5].astype(np.int64),
+    )
+
+
+def _calibrated(shop: Workshop, checkpoint: Path) -> Callable[..., Any]:
+    """Returns the student as its target would compute it after calibration alone."""
+    graph = graphs.prepared(shop.folded(checkpoint), shop.device.quantization)
+    graphs.calibrate(graph, calibration_batches(shop))
+    graph = graphs.frozen(graph)
+    return lambda images: graph(images)[0]
+
+
+def _predicted(
+    shop: Workshop, forward: Callable[..., Any], outputs: Any, title: str
+) -> dict[int, Any]:
+    return network_predictions(
+        forward, shop.card, outputs, shop.val, progress=shop.progress, title=title, device=CPU
+    )
+
+
+def _portable(recipe: Recipe) -> dict[str, Any]:
+    """Returns the recipe without the folders of one machine."""
+    plain = to_mapping(recipe)
+    for section, key in (("data", "path"), ("teacher", "model"), ("teacher", "cache")):
+        value = plain[section][key]
+        plain[section][key] = Path(value).name if value else value
+    return plain

@@ -1,0 +1,162 @@
+"""HIT-UAV: which distillation methods help a small detector on a drone's thermal camera.
+
+    python benchmarks/distillation/hit_uav.py grid  --data $EDGEKD_DATA/hit_uav --work WORK
+    python benchmarks/distillation/hit_uav.py final --data $EDGEKD_DATA/hit_uav --work WORK
+
+``grid`` compares methods on a development split of the training images that is cut by sequence, at
+a small input and a fixed number of steps. ``final`` trains the winner and the student without a
+teacher at full size and reads the validation images once for each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from experiment import Row, run_row
+
+from edgekd.catalog import catalog_folder
+from edgekd.files import write_atomic
+from edgekd.recipe import Recipe, load_recipe, override
+
+CLASSES = ("Person", "Car", "Bicycle")
+"""Judged together; OtherVehicle has 12 boxes in val and is reported apart."""
+
+LONGEST_GAP = 40
+"""Frame numbers further apart than this belong to different sequences."""
+
+HELD_OUT = 5
+"""Every fifth sequence is for development."""
+
+MODEL = catalog_folder("models") / "hit-uav"
+
+METHODS: dict[str, dict[str, Any]] = {
+    "no-kd": {},
+    "logits": {"logits": 1.0},
+    "boxes": {"boxes": 2.0},
+    "logits+boxes": {"logits": 1.0, "boxes": 2.0},
+    "dense-soft-labels": {"dense-soft-labels": 1.0},
+    "dense-logit-matching": {"dense-logit-matching": 1.0},
+    "localization": {"localization": 2.0},
+    "teacher-boxes": {"teacher-boxes": 1.0},
+    "teacher-boxes-hard": {"teacher-boxes": {"weight": 1.0, "soft": 0.0}},
+    "crosskd": {"crosskd": 1.0},
+    "pkd": {"pkd": 4.0},
+    "hints": {"hints": 1.0},
+    "attention": {"attention": 2.0},
+    "cwd": {"cwd": 1.0},
+    "mgd": {"mgd": 1.0},
+    "rkd": {"rkd": 1.0},
+    "similarity": {"similarity": 1.0},
+    "logits+boxes+pkd": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
+    "logits+boxes+teacher-boxes": {"logits": 1.0, "boxes": 2.0, "teacher-boxes": 1.0},
+    "logits+boxes-strong": {"logits": 3.0, "boxes": 6.0},
+}
+FEATURES = {"pkd", "hints", "attention", "cwd", "mgd", "rkd", "similarity"}
+
+
+def development_split(data: Path, folder: Path) -> Path:
+    """Returns a COCO folder whose train and val are both cut from the training subset, by sequence.
+
+    A sequence is a run of frame numbers without a gap longer than `LONGEST_GAP`.
+    """
+    if (folder / "annotations" / "val.json").exists():
+        return folder
+    whole = json.loads((data / "annotations" / "train.json").read_text(encoding="utf-8"))
+    listed = (data / "train_subset_600.txt").read_text(encoding="utf-8").split()
+    names = {Path(line).name for line in listed}
+    images = sorted((i for i in whole["images"] if i["filename"] in names), key=_frame)
+    held: set[Any] = set()
+    sequence = 0
+    for before, image in zip([images[0], *images], images, strict=False):
+        sequence += _frame(image) - _frame(before) > LONGEST_GAP
+        if sequence % HELD_OUT == HELD_OUT // 2:
+            held.add(image["id"])
+    for split in ("train", "val"):
+        kept = [i for i in images if (i["id"] in held) == (split == "val")]
+        ids = {i["id"] for i in kept}
+        boxes = [a for a in whole["annotation"] if a["image_id"] in ids]
+        part = {**whole, "images": kept, "annotation": boxes}
+        (folder / split).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / split).exists():
+            (folder / split).symlink_to((data / "train").resolve())
+        write_atomic(folder / "annotations" / f"{split}.json", json.dumps(part))
+    return folder
+
+
+def _frame(image: dict[str, Any]) -> int:
+    return int(Path(image["filename"]).stem.rpartition("_")[2])
+
+
+def grid(data: Path, work: Path, only: list[str]) -> None:
+    """Trains every row of `METHODS` on the development split."""
+    split = development_split(data, work / "hit-uav-dev")
+    base = load_recipe(MODEL / "recipes" / "grid.yaml")
+    for name in only or METHODS:
+        views = 4 if FEATURES & set(METHODS[name]) else base.teacher.cache_views
+        recipe = _recipe(base, split, work, METHODS[name], seed=0, views=views)
+        row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
+        _show(run_row(row, work, "hit-uav-grid", CLASSES))
+
+
+def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
+    """Trains the deciding rows at full size."""
+    base = load_recipe(MODEL / "recipes" / "default.yaml")
+    steps = base.distill.training.steps
+    winner = dict(base.distill.methods or {})
+    rows: dict[str, tuple[dict[str, Any], int]] = {
+        "no-kd": ({}, steps),
+        "kd": (winner, steps),
+        "no-kd-twice": ({}, 2 * steps),
+        "no-kd-wall": ({}, round(1.35 * steps)),
+    }
+    for name in only or ("no-kd", "kd", "no-kd-twice"):
+        methods, count = rows[name]
+        for seed in seeds if name in ("no-kd", "kd") else seeds[:1]:
+            recipe = _recipe(base, data, work, methods, seed=seed, views=base.teacher.cache_views)
+            recipe = override(recipe, {"distill.training.steps": count})
+            against = None if name == "no-kd" else f"no-kd-seed{seed}"
+            row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
+            _show(run_row(row, work, "hit-uav-final", CLASSES))
+
+
+def _recipe(
+    base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, seed: int, views: int
+) -> Recipe:
+    return override(
+        base,
+        {
+            "target": "raspberry-pi",
+            "seed": seed,
+            "data.path": str(data),
+            "teacher.model": str(MODEL / "teacher.safetensors"),
+            "teacher.cache": str(work / "teacher-cache"),
+            "teacher.cache_views": views,
+            "distill.methods": methods,
+            "distill.baseline": False,
+        },
+    )
+
+
+def _show(found: dict[str, Any]) -> None:
+    line = f"{found['row']:<28} mAP {found['float32']['map']:6.2f} int8 {found['int8_ptq']['map']}"
+    if "minus_base" in found:
+        d = found["minus_base"]
+        line += f"  {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
+    print(f"{line}  {found['train_seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["grid", "final"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    if arguments.what == "grid":
+        grid(arguments.data, arguments.work, arguments.only)
+    else:
+        final(arguments.data, arguments.work, arguments.only, arguments.seeds)

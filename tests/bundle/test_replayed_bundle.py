@@ -1,0 +1,303 @@
+"""What `replay.py` says of whole and of tampered bundles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgekd.replay
+from edgekd.bundle.manifest import write_manifest
+from edgekd.bundle.write import BundleSource, write_bundle
+from edgekd.replay import main, replay
+
+Edit = Callable[[Path, Callable[[Any], None]], None]
+
+
+def alter(path: Path, changes: dict[str, Callable[[np.ndarray], None]]) -> None:
+    """Changes arrays of a golden vector in place."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for name, change in changes.items():
+        change(arrays[name])
+    np.savez_compressed(path, **arrays)
+
+
+def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {file["file"]: file for file in result["files"]}
+
+
+def test_a_whole_bundle_passes_with_every_runtime(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(bundle), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["passed"]
+    files = by_name(result)
+    assert set(files) == {"float.onnx", "int8.onnx", "float.tflite", "int8.tflite"}
+    for file in files.values():
+        assert file["status"] == "passed"
+        assert file["kernels"][file["nearest"]]["equal"] == 1.0
+        assert file["decisions"]["found"] == file["decisions"]["expected"] > 0
+    assert set(files["int8.tflite"]["kernels"]) == {"default", "builtin"}
+
+
+def test_a_classifier_passes(classifier_source: BundleSource, tmp_path: Path) -> None:
+    result = replay(write_bundle(classifier_source, tmp_path / "bundle"))
+    assert result["passed"]
+    assert all(file["decisions"]["found"] == 3 for file in result["files"])
+
+
+def test_a_classifier_with_another_best_class_fails(
+    classifier_source: BundleSource, tmp_path: Path, edit: Edit
+) -> None:
+    bundle = write_bundle(classifier_source, tmp_path / "bundle")
+
+    def other(golden: Any) -> None:
+        entry = golden["files"]["float.onnx"]["expected"][0]
+        entry["label"] = 1 - entry["label"]
+
+    edit(bundle / "golden/golden.json", other)
+    write_manifest(bundle)
+    result = replay(bundle)
+    assert not result["passed"]
+    assert by_name(result)["float.onnx"]["reasons"] == ["best class: another in 1 of 3 images"]
+
+
+def test_it_runs_alone_from_inside_the_bundle_and_leaves_nothing(bundle: Path) -> None:
+    before = sorted(bundle.rglob("*"))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # -S would hide the runtimes; a hook that refuses the package proves that it is not needed.
+    hook = "import sys; sys.modules['edgekd'] = None; sys.argv = ['replay.py']; import runpy; "
+    done = subprocess.run(
+        [sys.executable, "-c", hook + "runpy.run_path('replay.py', run_name='__main__')"],
+        cwd=bundle, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "passed"
+    assert sorted(bundle.rglob("*")) == before
+
+
+def test_one_file_can_be_picked(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(bundle), "--file", "int8.tflite"]) == 0
+    printed = capsys.readouterr().out
+    assert "int8.tflite: passed (ai-edge-litert" in printed
+    assert "float" not in printed
+    assert main([str(bundle), "--file", "int4.tflite"]) == 2
+    assert "legal: float.onnx, float.tflite" in capsys.readouterr().err
+
+
+def test_a_tampered_model_is_named_and_never_loaded(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = bundle / "models/int8.tflite"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    monkeypatch.setattr(edgekd.replay, "open_model", lambda *_: pytest.fail("loaded"))
+    assert main([str(bundle)]) == 1
+    printed = capsys.readouterr().out
+    digest = hashlib.sha256(content).hexdigest()
+    assert f"changed: models/int8.tflite: sha256 is {digest}; manifest.json has" in printed
+    assert printed.endswith("FAILED\n")
+
+
+def test_a_golden_value_beyond_the_tolerance_fails(bundle: Path) -> None:
+    def far(values: np.ndarray) -> None:
+        values[0, 0, 0, 0] += 40 if values[0, 0, 0, 0] < 0 else -40
+
+    changes = {f"int8.tflite/{kernels}/scores_8": far for kernels in ("default", "builtin")}
+    alter(bundle / "golden/001.npz", changes)
+    write_manifest(bundle)
+    result = replay(bundle)
+    assert not result["passed"]
+    files = by_name(result)
+    # One value of 24 is 40 steps off: an RMS of 40 / sqrt(24).
+    assert files["int8.tflite"]["kernels"]["builtin"]["rms"] == pytest.approx(8.165, abs=0.1)
+    (reason,) = files["int8.tflite"]["reasons"]
+    assert reason.startswith("raw outputs are 8.")
+    assert [name for name, file in files.items() if file["status"] == "failed"] == ["int8.tflite"]
+
+
+def test_a_step_here_and_there_passes_and_is_shown(bundle: Path) -> None:
+    def near(values: np.ndarray) -> None:
+        values[0, 0, 0, :2] += 1 if values.max() < 127 else -1
+
+    alter(bundle / "golden/001.npz", {"int8.tflite/default/boxes_8": near})
+    alter(bundle / "golden/001.npz", {"int8.tflite/builtin/boxes_8": near})
+    write_manifest(bundle)
+    result = replay(bundle)
+    assert result["passed"]
+    row = by_name(result)["int8.tflite"]["kernels"]["default"]
+    assert row["equal"] == pytest.approx(1 - 2 / 72)
+    assert row["within"] == 1.0
+    assert row["max"] == 1.0
+    assert row["rms"] == pytest.approx((2 / 24) ** 0.5)
+
+
+def test_the_recorded_spread_widens_what_is_allowed(bundle: Path, edit: Edit) -> None:
+    golden = bundle / "golden/golden.json"
+    edit(golden, lambda g: g["files"]["int8.tflite"]["spread"].update(rms=2.0))
+    edit(golden, lambda g: g["files"]["float.tflite"]["spread"].update(rms=0.0))
+    write_manifest(bundle)
+    files = by_name(replay(bundle))
+    assert files["int8.tflite"]["allowed"] == 2.5
+    assert files["float.tflite"]["allowed"] == 1e-3
+    assert files["int8.onnx"]["allowed"] == 0.5
+
+
+def _wrong_output_scale(contract: Any) -> None:
+    contract["files"][3]["outputs"][0]["scale"] *= 1.25
+
+
+def _wrong_input_scale(contract: Any) -> None:
+    contract["files"][3]["input"]["scale"] *= 2
+
+
+def _wrong_mean(contract: Any) -> None:
+    contract["files"][0]["input"]["mean"] = 0.0
+
+
+def _wrong_threshold(contract: Any) -> None:
+    for item in contract["thresholds"]:
+        item["score"] = 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        (_wrong_output_scale, "int8.tflite", "scores_8: scale is 0.0787"),
+        (_wrong_input_scale, "int8.tflite", "input: scale is 0.015625 in contract.json, 0.0078125"),
+        (_wrong_mean, "float.onnx", "raw outputs are"),
+        (_wrong_threshold, "int8.onnx", "unexpected"),
+    ],
+)
+def test_a_contract_that_is_not_the_files_fails(
+    bundle: Path, edit: Edit, change: Callable[[Any], None], name: str, reason: str
+) -> None:
+    edit(bundle / "contract.json", change)
+    write_manifest(bundle)
+    result = replay(bundle)
+    assert not result["passed"]
+    assert any(reason in line for line in by_name(result)[name]["reasons"])
+
+
+def _escape(bundle: Path, edit: Edit) -> None:
+    (bundle.parent / "secret").write_text("key")
+    edit(bundle / "manifest.json", lambda m: m["files"].update({"../secret": {"sha256": "0"}}))
+
+
+def _link(bundle: Path, _edit: Edit) -> None:
+    (bundle.parent / "secret").write_text("key")
+    (bundle / "labels.txt").unlink()
+    (bundle / "labels.txt").symlink_to(bundle.parent / "secret")
+
+
+def _absolute(bundle: Path, edit: Edit) -> None:
+    edit(bundle / "manifest.json", lambda m: m["files"].update({"/etc/hostname": {}}))
+
+
+def _unlisted(bundle: Path, edit: Edit) -> None:
+    edit(bundle / "contract.json", lambda c: c["files"][0].update(path="../secret/float.onnx"))
+    write_manifest(bundle)
+
+
+def _missing(bundle: Path, _edit: Edit) -> None:
+    (bundle / "models/int8.onnx").unlink()
+
+
+def _truncated(bundle: Path, _edit: Edit) -> None:
+    path = bundle / "golden/000.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    write_manifest(bundle)
+
+
+def _no_json(bundle: Path, _edit: Edit) -> None:
+    (bundle / "manifest.json").write_text("{")
+
+
+def _keyless(bundle: Path, edit: Edit) -> None:
+    edit(bundle / "contract.json", lambda c: c.pop("files"))
+    write_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_escape, "'../secret' leaves the bundle"),
+        (_link, "'labels.txt' leaves the bundle"),
+        (_absolute, "'/etc/hostname' leaves the bundle"),
+        (_unlisted, "'../secret/float.onnx' is not listed"),
+        (_missing, "int8.onnx: listed in manifest.json and missing"),
+        (_truncated, "000.npz: cannot be read"),
+        (_no_json, "manifest.json: cannot be read"),
+        (_keyless, "malformed: KeyError('files')"),
+    ],
+)
+def test_an_unreadable_bundle_is_refused_with_code_2(
+    bundle: Path, edit: Edit, capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path, Edit], None], message: str,
+) -> None:  # fmt: skip
+    damage(bundle, edit)
+    assert main([str(bundle)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+
+
+def test_files_without_a_runtime_are_named_and_the_others_run(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main([str(bundle)]) == 0
+    printed = capsys.readouterr().out
+    assert "int8.onnx: not run" in printed
+    assert "no runtime is installed (onnxruntime: " in printed
+    assert "int8.tflite: passed" in printed
+
+
+def test_without_any_runtime_nothing_is_claimed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("onnxruntime", "ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert main([str(bundle)]) == 2
+    printed = capsys.readouterr().err
+    assert "nothing could be run here" in printed
+    assert "tflite-runtime: " in printed
+
+
+def test_a_model_that_the_runtime_refuses_fails(bundle: Path) -> None:
+    for name in ("int8.onnx", "int8.tflite"):
+        path = bundle / "models" / name
+        path.write_bytes(path.read_bytes()[:200])
+    write_manifest(bundle)
+    files = by_name(replay(bundle))
+    for name in ("int8.onnx", "int8.tflite"):
+        assert files[name]["status"] == "failed"
+        assert files[name]["reasons"][0].startswith("refused by ")
+
+
+def test_outputs_without_a_decoder_are_compared_raw(
+    detector_source: BundleSource, tmp_path: Path, edit: Edit
+) -> None:
+    bundle = write_bundle(replace(detector_source, name="raw"), tmp_path / "bundle")
+    for file in range(4):
+        edit(
+            bundle / "contract.json",
+            lambda c, file=file: c["files"][file]["decoding"].update(decoder="none"),  # type: ignore[misc]
+        )
+    edit(bundle / "contract.json", lambda c: c.update(thresholds=[]))
+    write_manifest(bundle)
+    result = replay(bundle)
+    assert result["passed"]
+    assert all(file["decisions"] == {} for file in result["files"])
