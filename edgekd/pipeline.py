@@ -1,6 +1,6 @@
 """The whole path, and the only file that knows its order.
 
-    data ──► teacher ──► distil ──► quantize ──► export ──► benchmark ──► report
+    data ──► teacher ──► distil ──► quantize ──► export ──► benchmark ──► report ──► bundle
 
 Stages do not know each other. Each writes into its own folder of the run directory and is skipped
 when its inputs have not changed; training resumes from its last checkpoint.
@@ -20,6 +20,8 @@ from torch import Tensor
 
 import edgekd
 from edgekd.assessment import Assessment, compared
+from edgekd.bundle.write import write_bundle
+from edgekd.bundling import bundle_source
 from edgekd.device import load_device
 from edgekd.errors import RecipeError, RunError
 from edgekd.export.prove import prove, require_passed
@@ -34,7 +36,7 @@ from edgekd.quantize import graph as graphs
 from edgekd.recipe import Recipe, dump_recipe
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
-from edgekd.runfolder import RunFolder, digest
+from edgekd.runfolder import RunFolder, digest, exported_files
 from edgekd.sections import FitOptions, MethodChoice
 from edgekd.sources import fingerprint, require_feasible
 from edgekd.strict import from_mapping, to_mapping
@@ -59,7 +61,7 @@ def compress(
     *,
     progress: Progress,
     torch_device: torch.device,
-    until: str = "report",
+    until: str = "bundle",
 ) -> RunRecord | None:
     """Runs the path up to a stage and returns the report's record, None where it ended before.
 
@@ -68,7 +70,7 @@ def compress(
         folder: The run directory; a finished stage in it is not repeated.
         progress: Shows long work.
         torch_device: Where networks are trained.
-        until: Last stage: ``distill``, ``quantize``, ``export`` or ``report``.
+        until: Last stage: ``distill``, ``quantize``, ``export``, ``report`` or ``bundle``.
 
     Raises:
         RecipeError: The combination is impossible.
@@ -91,7 +93,10 @@ def compress(
         files = export(shop, student, floating, integer)
         if until == "export":
             return None
-        return report(shop, student, floating, files)
+        record = report(shop, student, floating, files)
+        if until != "report":
+            bundle(shop, record, files)
+        return record
 
 
 def train(
@@ -226,7 +231,7 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
             built,
             shop.card,
             shop.device,
-            shop.recipe.export.formats,
+            shop.recipe.export,
             folder=folder,
             recipe_sha256=digest(to_mapping(shop.recipe)),
             note=shop.progress.note,
@@ -258,7 +263,7 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
     """
 
     def work(folder: Path) -> None:
-        artifacts = _artifacts(files)
+        artifacts = exported_files(files)
         assessment = _assess(shop, student, floating, artifacts)
         checks = [*_checks(files), *filter(None, [assessment.agreement()])]
         record = RunRecord(
@@ -277,7 +282,7 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
         write_html(record, folder / "report.html")
 
     inputs = {
-        "files": {a.path.name: a.sha256 for a in _artifacts(files)},
+        "files": {a.path.name: a.sha256 for a in exported_files(files)},
         "student": sha256_of(student),
         "floating": sha256_of(floating),
         "val": fingerprint(shop.val),
@@ -289,6 +294,24 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
     record = from_json((folder / "report.json").read_text(encoding="utf-8"))
     require_passed(record.checks)
     return record
+
+
+def bundle(shop: Workshop, record: RunRecord, files: Path) -> Path:
+    """Writes what firmware takes over; returns its folder."""
+    name = f"{shop.run.path.resolve().name}-{shop.device.id}"
+
+    def work(folder: Path) -> None:
+        artifacts = exported_files(files)
+        source = bundle_source(record, shop.recipe, shop.val, artifacts, shop.progress)
+        write_bundle(source, folder / name)
+
+    inputs = {
+        "files": {a.path.name: a.sha256 for a in exported_files(files)},
+        "record": digest(to_mapping(record)),
+        "val": fingerprint(shop.val),
+        "edgekd": edgekd.__version__,
+    }
+    return shop.run.stage("bundle", inputs, work) / name
 
 
 def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Graphs:
@@ -325,7 +348,8 @@ def _assess(
             shop, assessment, "student-float", title, shop.card, _outputs_of(graph), net
         )
     for artifact in artifacts:
-        assessment.add_file(artifact, shop.progress)
+        if not artifact.has_tail:  # Proven to find the same as its twin.
+            assessment.add_file(artifact, shop.progress)
     return assessment
 
 
@@ -381,12 +405,6 @@ def readable(card: Card) -> bool:
 def _outputs_of(tapped: Callable[[Tensor], Tapped]) -> Forward:
     """Returns what maps images to raw outputs alone, without features."""
     return lambda images: tapped(images)[0]
-
-
-def _artifacts(files: Path) -> tuple[Artifact, ...]:
-    text = (files / "artifacts.json").read_text(encoding="utf-8")
-    loaded = [from_mapping(Artifact, a, str(files), RunError) for a in json.loads(text)]
-    return tuple(replace(a, path=files / a.path) for a in loaded)
 
 
 def _checks(files: Path) -> list[Check]:

@@ -13,11 +13,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgekd.errors import RunError
 from edgekd.files import sha256_of, write_atomic
+from edgekd.strict import from_mapping
+from edgekd.types import Artifact
 
 
 class RunFolder:
@@ -66,7 +69,11 @@ class RunFolder:
             for checkpoint in folder.glob("*.pt"):
                 checkpoint.unlink()
             spent = time.monotonic() - began
-            outputs = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if _is_output(p)}
+            outputs = {
+                p.relative_to(folder).as_posix(): sha256_of(p)
+                for p in sorted(folder.rglob("*"))
+                if _is_output(p, folder)
+            }
             record = {"inputs": wanted, "outputs": outputs, "seconds": round(spent, 1)}
             write_atomic(folder / "done.json", json.dumps(record, indent=1))
             self._event(name, "finished")
@@ -89,6 +96,21 @@ class RunFolder:
             stream.write(line + "\n")
 
 
+def exported_files(folder: Path) -> tuple[Artifact, ...]:
+    """Returns what the export stage wrote into ``folder``.
+
+    Raises:
+        RunError: There is no export, or its list cannot be read.
+    """
+    path = folder / "artifacts.json"
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: no list of exported files ({error})") from error
+    found = [from_mapping(Artifact, entry, str(path), RunError) for entry in entries]
+    return tuple(replace(a, path=folder / a.path) for a in found)
+
+
 def digest(value: object) -> str:
     """Returns the SHA-256 of a JSON-ready value."""
     text = json.dumps(value, sort_keys=True, default=str)
@@ -109,8 +131,9 @@ def _hold(lock: int, path: Path) -> None:
         ) from error
 
 
-def _is_output(path: Path) -> bool:
-    return path.is_file() and path.name not in ("done.json", "inputs.json")
+def _is_output(path: Path, folder: Path) -> bool:
+    own = path.parent == folder and path.name in ("done.json", "inputs.json")
+    return path.is_file() and not own
 
 
 def _recorded(path: Path) -> str | None:

@@ -30,6 +30,8 @@ class DataSection:
         strict: Whether any problem found while reading is an error.
         unlabelled: Folder of more training images that nobody annotated; they are learnt from
             through the teacher alone.
+        licence: Of the data, as the bundle shall state it; null for the text of a LICENSE file in
+            the folder.
     """
 
     path: Path | None = None
@@ -39,6 +41,7 @@ class DataSection:
     ignore_classes: tuple[str, ...] = ()
     strict: bool = False
     unlabelled: Path | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,6 +165,7 @@ class TeacherSection:
             that; 0 asks them anew about a new view every epoch.
         cache: Folder of that cache, shared between runs; null for ``teacher-cache`` beside the run.
         precision: In which a cache is filled; bfloat16 is faster on hardware that has it.
+        licence: Of the teacher, as the bundle shall state it.
     """
 
     model: str | None = None
@@ -171,6 +175,7 @@ class TeacherSection:
     cache_views: int = 0
     cache: Path | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    licence: str | None = None
 
     def __post_init__(self) -> None:
         _in_range("cache_views", self.cache_views, 0, 10**5)
@@ -340,15 +345,21 @@ class ExportSection:
     Attributes:
         formats: ``onnx``, ``tflite`` or both.
         proof_images: Real validation images that parity is measured on.
+        detection_tail: Whether to write ONNX files too that end in boxes, scores and labels after
+            NMS, for a runtime that shall do it all; the tail computes in float32.
+        tail_score: Detections under it are not returned by such a file.
     """
 
     formats: tuple[Format, ...] = (Format.ONNX, Format.TFLITE)
     proof_images: int = 16
+    detection_tail: bool = False
+    tail_score: float = 0.05
 
     def __post_init__(self) -> None:
         if not self.formats:
             raise ValueError("formats: name at least one of onnx, tflite")
         _in_range("proof_images", self.proof_images, 1, 10**5)
+        _in_range("tail_score", self.tail_score, 1e-3, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,7 +31,8 @@ class ShippedModel:
         labels: Class names, indexed by label.
         weights: Checkpoint.
         recipe: What to start from for data of these classes.
-        credit: Whom to thank for the data that it was trained on, and under which licence.
+        credit: Whom to thank for the data that it was trained on.
+        licence: Of the weights.
     """
 
     id: str
@@ -40,6 +41,7 @@ class ShippedModel:
     weights: Path
     recipe: Path
     credit: str
+    licence: str
 
 
 def shipped_models() -> tuple[ShippedModel, ...]:
@@ -55,6 +57,7 @@ def shipped_models() -> tuple[ShippedModel, ...]:
                 weights=path.parent / card["weights"],
                 recipe=path.parent / "recipes" / card["recipe"],
                 credit=card["credit"],
+                licence=card["licence"],
             )
         )
     return tuple(found)

@@ -188,7 +188,7 @@ class OutputContract:
         role: ``scores`` (class logits), ``boxes`` (raw dx, dy, log w, log h, or what the decoder
             says), ``logits`` (classification), or another name that the decoder knows.
         stride: Pixels of the input per cell; 0 where an output is no level.
-        shape: With the batch dimension.
+        shape: With the batch dimension; 0 where a length is only known after the run.
     """
 
     name: str
@@ -196,7 +196,7 @@ class OutputContract:
     stride: int
     shape: tuple[int, ...]
     layout: Literal["NCHW", "NHWC", "NC", "any"]
-    dtype: Literal["float32", "int8", "uint8"]
+    dtype: Literal["float32", "int8", "uint8", "int64"]
     scale: float | None = None
     zero_point: int | None = None
 
@@ -222,6 +222,11 @@ class Artifact:
     size_bytes: int
     parameters: int
     macs: int
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether decoding and NMS are inside the file."""
+        return any(output.role == "labels" for output in self.outputs)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,7 +44,8 @@ def write_golden(folder: Path, contract: BundleContract, images: Sequence[Image]
     * ``measure``, ``steps`` for an int8 file and ``range`` for a float one, and ``units``, the size
       of one step or of the range of each output in the numbers that the runtime returns;
     * ``spread``, the RMS (of the worst image) and the largest distance between two kernel sets, in
-      units; 0 where there is one set;
+      units; 0 where there is one set. A file whose outputs have a length that only the run decides
+      has neither units nor spread;
     * ``expected``, for each image the detections that reach their thresholds, in input pixels, or
       the ``label`` of the best class, from the first kernel set; empty where no decoder is known.
 
@@ -99,13 +100,14 @@ def _document(
     path: Path, file: FileContract, contract: BundleContract, recorded: Recorded, runtime: str
 ) -> dict[str, Any]:
     first = next(iter(recorded.values()))
-    units = _units(path, file, first)
+    fixed = all(0 not in spec.shape for spec in file.outputs)
+    units = _units(path, file, first) if fixed else {}
     return {
         "runtime": runtime,
         "kernels": list(recorded),
         "measure": "steps" if file.precision is Precision.INT8 else "range",
         "units": units,
-        "spread": _spread(recorded, list(units.values())),
+        "spread": _spread(recorded if fixed else {}, list(units.values())),
         "expected": _expected(file, contract, first),
     }
 

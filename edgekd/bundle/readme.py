@@ -60,6 +60,8 @@ in milliseconds; what is measured and what is predicted stand in columns of thei
 
 def _purpose(file: FileContract) -> str:
     runtime = "LiteRT (TensorFlow Lite)" if file.format is Format.TFLITE else "ONNX runtimes"
+    if any(output.role == "labels" for output in file.outputs):
+        return f"{file.precision.value} for {runtime}, ends in boxes, scores and labels after NMS"
     if file.precision is not Precision.INT8:
         return f"{file.precision.value} for {runtime}: the baseline"
     if file.form == "host":

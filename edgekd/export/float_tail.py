@@ -34,6 +34,16 @@ from edgekd.modelfile.contract import KEY
 from edgekd.types import OutputContract
 
 OUTPUT_NAMES = ("boxes", "scores", "labels")
+TAIL_OUTPUTS = (
+    OutputContract(
+        name="boxes", role="boxes", stride=0, shape=(0, 4), layout="any", dtype="float32"
+    ),
+    OutputContract(
+        name="scores", role="scores", stride=0, shape=(0,), layout="any", dtype="float32"
+    ),
+    OutputContract(name="labels", role="labels", stride=0, shape=(0,), layout="any", dtype="int64"),
+)
+"""Contract of the three outputs; a length of 0 stands for the number of detections."""
 LOWEST_OPSET = 11
 MAX_CANDIDATES = 1000  # What the decoder keeps before suppression; TensorRT's TopK ends at 3840.
 _PREFIX = "detection_tail/"

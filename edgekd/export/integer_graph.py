@@ -1,13 +1,22 @@
 """One picture of a quantized network, read from the trained graph or back from a file.
 
 The proof compares what a file says with what was trained, operator by operator. For that the
-trained graph, the ONNX file and the TFLite file are read into the same record, in which layout
-(NCHW or NHWC), padding operators and Q/DQ notation have disappeared.
+trained graph, the ONNX file and the TFLite file are read into the same record. It knows two things:
+
+* *operators*, which compute new integers, and
+* *moves*, which only put integers elsewhere: slices, transposes, reshapes, pads, concatenations,
+  nearest resizes, copies between NCHW and NHWC.
+
+Converters merge, split, reorder and invent moves freely, so moves are not compared one by one.
+Every element that an operator makes gets a number, its *address*; a move is applied to the array of
+addresses instead of the values. What an operator reads is then an array of addresses, whatever the
+way that led there, and two operators read the same where these arrays are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +27,10 @@ from edgekd.errors import ProofError
 
 IntArray = NDArray[np.int8]
 Reals = NDArray[np.float64]
+Addresses = NDArray[np.int32]
+
+ZERO, OUTSIDE = -1, -2
+"""Addresses in a border: a real zero, and no value at all (around a maximum)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +58,29 @@ class Weight:
     bias_step: Reals
 
 
+def each(stored: Addresses) -> Addresses:
+    """Returns the reading of an elementwise operator: every value for itself, ``(..., 1)``."""
+    return stored[..., None]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerOperator:
-    """One operator between quantized tensors.
+    """One operator that computes, between quantized tensors.
 
     Attributes:
         name: In its file, for messages.
-        kind: ``conv``, ``linear``, ``add``, ``mul``, ``concat``, ``max_pool``, ``mean``,
-            ``resize``, ``reshape``, ``sigmoid``.
+        kind: ``conv`` and ``linear``, which have a weight; ``add``, ``sub``, ``mul``, ``sigmoid``,
+            ``tanh``, ``requantize``, ``max_pool``, ``mean`` and ``softmax``, which make each value
+            from a row of others.
         inputs: Names of quantized tensors, without constants.
         output: Name of the quantized tensor that it makes.
         grid: Of the output.
         relu: Upper bound of the fused activation: None without one, ``inf`` for ReLU, 6.0.
         weight: Of a weighted operator.
-        attributes: ``stride``, ``padding`` (left, right, top, bottom), ``dilation``, ``groups``,
-            ``kernel``, ``axis``, ``shape``.
+        attributes: ``stride``, ``dilation`` and ``groups`` of a convolution.
+        shape: Of the output as stored, with a batch of 1.
+        reads: From an input as stored to what the arithmetic sees of it: padded NCHW for a
+            convolution, ``(N, I)`` for a linear operator, rows ``(..., n)`` for every other.
     """
 
     name: str
@@ -70,6 +91,23 @@ class IntegerOperator:
     relu: float | None = None
     weight: Weight | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    reads: Callable[[Addresses], Addresses] = each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Move:
+    """One operator that moves integers and changes none.
+
+    Attributes:
+        output: Name of a quantized tensor, or any other where no tensor lies between two moves.
+        apply: From the inputs to the output, as stored.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    apply: Callable[[Sequence[Addresses]], Addresses]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,60 +117,197 @@ class IntegerGraph:
     Attributes:
         source: Where it was read, for messages.
         input: Name of the quantized input tensor.
+        input_shape: As stored, with a batch of 1.
         grids: Grid of every quantized tensor.
-        operators: In an order in which they can be executed.
+        steps: In an order in which they can be executed.
         outputs: Quantized outputs, in order.
         floats: Operators that read or write float tensors: islands.
+        channels_last: Whether input, outputs and what convolutions make are stored as NHWC.
     """
 
     source: str
     input: str
+    input_shape: tuple[int, ...]
     grids: dict[str, Grid]
-    operators: tuple[IntegerOperator, ...]
+    steps: tuple[IntegerOperator | Move, ...]
     outputs: tuple[str, ...]
     floats: tuple[str, ...] = ()
+    channels_last: bool = False
+
+    @property
+    def operators(self) -> tuple[IntegerOperator, ...]:
+        """The steps that compute."""
+        return tuple(step for step in self.steps if isinstance(step, IntegerOperator))
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """The steps that move."""
+        return tuple(step for step in self.steps if isinstance(step, Move))
 
 
-Pairs = list[tuple[IntegerOperator, IntegerOperator]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """Which trained operator each operator of a file computes, and where their values are.
+
+    Attributes:
+        pairs: Trained operator and its partner, in the file's order.
+        trained: Addresses of every trained tensor, numbered from 0.
+        shipped: Addresses of every tensor of the file, as stored, in the trained numbering.
+    """
+
+    pairs: tuple[tuple[IntegerOperator, IntegerOperator], ...]
+    trained: Mapping[str, Addresses]
+    shipped: Mapping[str, Addresses]
+
+    def __iter__(self) -> Iterator[tuple[IntegerOperator, IntegerOperator]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
 
 
-def align(trained: IntegerGraph, shipped: IntegerGraph) -> Pairs:
+def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
     """Returns each trained operator with the shipped one that computes it.
 
-    Follows the wiring from the input: an operator's partner has the same kind and reads the
-    partners of its inputs. Where several do (two branches on one feature), the one whose weight is
-    equal, else the first in the file's order, is taken.
+    Follows the file from its input: an operator's partner has the same kind and reads the same
+    elements in the same places. Where several do (two branches on one feature), the one whose
+    weight is equal, else the first, is taken.
 
     Raises:
-        ProofError: An operator has no partner, or one is left over.
+        ProofError: An operator has no partner, or one is left over, or an output is another.
     """
-    partner = {trained.input: shipped.input}
-    free = list(shipped.operators)
-    pairs: Pairs = []
+    numbered = _numbered(trained)
+    waiting: dict[bytes, list[tuple[IntegerOperator, NDArray[np.intp]]]] = {}
     for operator in trained.operators:
-        inputs = tuple(partner[name] for name in operator.inputs)
-        fits = [o for o in free if o.kind == operator.kind and _same_inputs(o, inputs)]
+        key, order = _key(operator, [numbered[name] for name in operator.inputs])
+        waiting.setdefault(key, []).append((operator, order))
+    places = {shipped.input: _swapped(numbered[trained.input], trained, shipped)}
+    pairs = []
+    for step in shipped.steps:
+        inputs = [_place(shipped, places, step, name) for name in step.inputs]
+        if isinstance(step, Move):
+            places[step.output] = step.apply(inputs)
+            continue
+        key, order = _key(step, inputs)
+        fits = waiting.get(key, [])
         if not fits:
             raise ProofError(
-                f"{shipped.source}: nothing there computes {operator.kind} {operator.name!r} "
-                f"from {', '.join(inputs)}"
+                f"{shipped.source}: {step.kind} {step.name!r} computes from "
+                f"{', '.join(step.inputs)} what was never trained"
             )
-        found = next((o for o in fits if _same_weight(o.weight, operator.weight)), fits[0])
-        free.remove(found)
-        partner[operator.output] = found.output
-        pairs.append((operator, found))
-    if free:
-        raise ProofError(f"{shipped.source}: {free[0].kind} {free[0].name!r} was never trained")
-    wired = tuple(partner[name] for name in trained.outputs)
-    if wired != shipped.outputs:
-        raise ProofError(f"{shipped.source}: outputs {shipped.outputs}, trained were {wired}")
-    return pairs
+        found = next((fit for fit in fits if _same_weight(fit[0].weight, step.weight)), fits[0])
+        fits.remove(found)
+        pairs.append((found[0], step))
+        made = numbered[found[0].output]
+        places[step.output] = _partner_places(made, found, (step, order), trained, shipped)
+    left = next((fits[0][0] for fits in waiting.values() if fits), None)
+    if left is not None:
+        raise ProofError(f"{shipped.source}: nothing there computes {left.kind} {left.name!r}")
+    _check_outputs(trained, shipped, numbered, places)
+    return Alignment(tuple(pairs), numbered, places)
 
 
-def _same_inputs(operator: IntegerOperator, inputs: Sequence[str]) -> bool:
-    if operator.kind in ("add", "mul"):
-        return sorted(operator.inputs) == sorted(inputs)
-    return operator.inputs == tuple(inputs)
+def _numbered(graph: IntegerGraph) -> dict[str, Addresses]:
+    """Returns the addresses of every tensor, those of each operator's output counted on."""
+    total = int(np.prod(graph.input_shape))
+    places = {graph.input: np.arange(total, dtype=np.int32).reshape(graph.input_shape)}
+    for step in graph.steps:
+        if isinstance(step, Move):
+            places[step.output] = step.apply([places[name] for name in step.inputs])
+            continue
+        size = int(np.prod(step.shape))
+        new = np.arange(total, total + size, dtype=np.int32)
+        places[step.output] = new.reshape(step.shape)
+        total += size
+    return places
+
+
+# How many leading values of a row have a part of their own; the others may be in any order.
+_LEADING = {"sub": 2, "softmax": 1}
+
+
+def _key(operator: IntegerOperator, inputs: Sequence[Addresses]) -> tuple[bytes, NDArray[np.intp]]:
+    """Returns what identifies the elements that an operator reads, and the order of its results.
+
+    The results of a row operator may be stored in any order, so its rows are sorted; the order is
+    where each sorted row was.
+    """
+    read = [operator.reads(places) for places in inputs]
+    order = np.zeros(0, np.intp)
+    if operator.weight is None:
+        rows = _rows(read)
+        rows[:, _LEADING.get(operator.kind, 0) :].sort(axis=1)
+        order = np.lexsort(rows.T[::-1])
+        read = [rows[order]]
+    digest = hashlib.blake2b(f"{operator.kind} {read[0].shape}".encode())
+    digest.update(np.ascontiguousarray(read[0]).tobytes())
+    return digest.digest(), order
+
+
+def _rows(read: Sequence[Addresses]) -> Addresses:
+    """Returns ``(N, n)``: for every result the addresses that it is made from, all inputs'."""
+    shape = np.broadcast_shapes(*(places.shape[:-1] for places in read))
+    parts = [np.broadcast_to(places, (*shape, places.shape[-1])) for places in read]
+    joined = np.concatenate(parts, axis=-1)
+    return joined.reshape(-1, joined.shape[-1])
+
+
+def _partner_places(
+    made: Addresses,
+    found: tuple[IntegerOperator, NDArray[np.intp]],
+    partner: tuple[IntegerOperator, NDArray[np.intp]],
+    trained: IntegerGraph,
+    shipped: IntegerGraph,
+) -> Addresses:
+    """Returns the addresses of a trained operator's output as its partner stores it."""
+    (operator, order), (step, partner_order) = found, partner
+    if made.size != int(np.prod(step.shape)):
+        raise ProofError(
+            f"{shipped.source}: {step.kind} {step.name!r} makes {step.shape}, trained were "
+            f"{operator.shape}"
+        )
+    if operator.kind == "conv":
+        return _swapped(made, trained, shipped).reshape(step.shape)
+    if operator.kind == "linear":
+        return made.reshape(step.shape)
+    places = np.empty(made.size, np.int32)
+    places[partner_order] = made.ravel()[order]
+    return places.reshape(step.shape)
+
+
+def _swapped(places: Addresses, stored: IntegerGraph, wanted: IntegerGraph) -> Addresses:
+    """Returns an image from the layout of one graph in the layout of another."""
+    if places.ndim != 4 or stored.channels_last == wanted.channels_last:
+        return places
+    return places.transpose((0, 3, 1, 2) if stored.channels_last else (0, 2, 3, 1))
+
+
+def _place(
+    graph: IntegerGraph,
+    places: Mapping[str, Addresses],
+    step: IntegerOperator | Move,
+    name: str,
+) -> Addresses:
+    if name not in places:
+        island = f": {graph.floats[0]} is a float island" if graph.floats else ""
+        raise ProofError(f"{graph.source}: {step.name!r} reads {name!r}, not an integer{island}")
+    return places[name]
+
+
+def _check_outputs(
+    trained: IntegerGraph,
+    shipped: IntegerGraph,
+    numbered: Mapping[str, Addresses],
+    places: Mapping[str, Addresses],
+) -> None:
+    if len(trained.outputs) != len(shipped.outputs):
+        raise ProofError(
+            f"{shipped.source}: {len(shipped.outputs)} outputs, trained were {len(trained.outputs)}"
+        )
+    for ours, theirs in zip(trained.outputs, shipped.outputs, strict=True):
+        wanted = _swapped(numbered[ours], trained, shipped)
+        if theirs not in places or not np.array_equal(wanted, places[theirs]):
+            raise ProofError(f"{shipped.source}: output {theirs!r} is not the trained {ours!r}")
 
 
 def _same_weight(a: Weight | None, b: Weight | None) -> bool:
@@ -150,30 +325,49 @@ class Difference:
 
 
 def parameter_differences(
-    trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs
+    trained: IntegerGraph, shipped: IntegerGraph, pairs: Alignment
 ) -> list[Difference]:
     """Returns every parameter of the file that differs from the trained one, in graph order.
 
     Integer weights and zero points must be equal, scales equal to float32 rounding, biases within
-    half a step of the grid that the file keeps them on.
+    half a step of the grid that the file keeps them on. A move must leave the grid as it is.
     """
     found = []
     grid_t, grid_s = trained.grids[trained.input], shipped.grids[shipped.input]
-    found += [Difference("input", text) for text in _grid_differences(grid_t, grid_s)]
+    found += [Difference("input", text) for text in _grid_differences(grid_t, grid_s, "output")]
     for operator, partner in pairs:
-        texts = _grid_differences(operator.grid, partner.grid)
+        texts = _grid_differences(operator.grid, partner.grid, "output")
+        texts += _input_differences(operator, partner, trained, shipped)
         texts += _weight_differences(operator.weight, partner.weight)
         texts += _attribute_differences(operator, partner)
         found += [Difference(f"{operator.name} ({partner.name})", text) for text in texts]
+    for ours, theirs in zip(trained.outputs, shipped.outputs, strict=True):
+        texts = _grid_differences(trained.grids[ours], shipped.grids[theirs], "output")
+        found += [Difference(f"output {theirs}", text) for text in texts]
     return found
 
 
-def _grid_differences(trained: Grid, shipped: Grid) -> list[str]:
+def _input_differences(
+    operator: IntegerOperator,
+    partner: IntegerOperator,
+    trained: IntegerGraph,
+    shipped: IntegerGraph,
+) -> list[str]:
+    # Sorted, for the two inputs of an addition may be stored in either order.
+    ours, theirs = (
+        sorted((graph.grids[name].scale, graph.grids[name].zero_point) for name in names)
+        for graph, names in ((trained, operator.inputs), (shipped, partner.inputs))
+    )
+    pairs = zip(ours, theirs, strict=True)
+    return [text for a, b in pairs for text in _grid_differences(Grid(*a), Grid(*b), "input")]
+
+
+def _grid_differences(trained: Grid, shipped: Grid, which: str) -> list[str]:
     texts = []
     if not np.isclose(trained.scale, shipped.scale, rtol=1e-6, atol=0):
-        texts.append(f"output scale {shipped.scale:.9g}, trained {trained.scale:.9g}")
+        texts.append(f"{which} scale {shipped.scale:.9g}, trained {trained.scale:.9g}")
     if trained.zero_point != shipped.zero_point:
-        texts.append(f"output zero point {shipped.zero_point}, trained {trained.zero_point}")
+        texts.append(f"{which} zero point {shipped.zero_point}, trained {trained.zero_point}")
     return texts
 
 
@@ -201,7 +395,7 @@ def _attribute_differences(trained: IntegerOperator, shipped: IntegerOperator) -
     texts = []
     if trained.relu != shipped.relu:
         texts.append(f"activation bound {shipped.relu}, trained {trained.relu}")
-    for key in ("stride", "padding", "dilation", "groups", "kernel"):
+    for key in ("stride", "dilation", "groups"):
         a, b = trained.attributes.get(key), shipped.attributes.get(key)
         if a != b:
             texts.append(f"{key} {b}, trained {a}")

@@ -13,11 +13,13 @@ from edgekd.modelfile.onnx_graph import load_onnx
 
 Integers = NDArray[np.int8]
 
+_INTEGER = ("QuantizeLinear", "Max")
+
 
 def tflite_intermediates(
     path: Path, indices: Mapping[str, int], images: NDArray[np.int8]
 ) -> dict[str, Integers]:
-    """Returns every tensor as ``(B, C, H, W)`` or ``(B, C)``, from LiteRT's reference kernels.
+    """Returns every tensor, ``(B, *shape)`` with the file's own shape, from LiteRT's reference kernels.
 
     Args:
         path: The int8 file.
@@ -40,25 +42,28 @@ def tflite_intermediates(
         interpreter.invoke()
         for name, index in indices.items():
             rows[name].append(interpreter.get_tensor(index))
-    return {name: _nchw(np.concatenate(values)) for name, values in rows.items()}
+    return {name: np.stack(values) for name, values in rows.items()}
 
 
 def onnx_intermediates(
     path: Path, names: Sequence[str], images: NDArray[np.float32]
 ) -> dict[str, Integers]:
-    """Returns every named tensor as int8, from ONNX Runtime's integer kernels.
+    """Returns every named tensor that the file quantizes, ``(B, *shape)``, as int8.
 
-    The tensors are made outputs of a copy in memory. ``session.qdqisint8allowed`` keeps int8
-    activations int8 on x86, as on Arm, instead of rewriting them to uint8.
+    The tensors are made outputs of a copy in memory, for ONNX Runtime, whose option
+    ``session.qdqisint8allowed`` keeps int8 activations int8 on x86, as on Arm, instead of rewriting
+    them to uint8.
 
     Args:
         path: The int8 (or uint8) file.
-        names: Outputs of QuantizeLinear nodes.
+        names: Tensors; those that stay float between two moves are left out.
         images: ``(B, C, H, W)`` float inputs.
     """
     import onnxruntime
 
     model = load_onnx(path)
+    integer = {o for n in model.graph.node if n.op_type in _INTEGER for o in n.output}
+    names = [name for name in names if name in integer]
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
@@ -69,10 +74,9 @@ def onnx_intermediates(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     feed = session.get_inputs()[0].name
-    runs = [session.run(list(names), {feed: image[None]}) for image in images]
+    runs = [session.run(names, {feed: image[None]}) for image in images]
     return {
-        name: _as_int8(np.concatenate([run[rank] for run in runs]))
-        for rank, name in enumerate(names)
+        name: _as_int8(np.stack([run[rank] for run in runs])) for rank, name in enumerate(names)
     }
 
 
@@ -80,7 +84,3 @@ def _as_int8(values: NDArray[np.generic]) -> Integers:
     if values.dtype == np.uint8:
         return (values.astype(np.int16) - 128).astype(np.int8)
     return values.astype(np.int8)
-
-
-def _nchw(values: NDArray[np.int8]) -> Integers:
-    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values

@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
 from edgekd.modelfile.contract import KEY
+from edgekd.modelfile.labels import ONNX_LABELS
 from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
@@ -51,11 +52,11 @@ def onnx_model(
     return model
 
 
-def with_contract(model: onnx.ModelProto, contract: str) -> bytes:
-    """Returns the bytes of the model with the contract in its metadata."""
+def with_contract(model: onnx.ModelProto, contract: str, labels: str) -> bytes:
+    """Returns the bytes of the model with the contract and the labels in its metadata."""
     labelled = onnx.ModelProto()
     labelled.CopyFrom(model)
-    onnx.helper.set_model_props(labelled, {KEY: contract})
+    onnx.helper.set_model_props(labelled, {KEY: contract, ONNX_LABELS: labels})
     onnx.checker.check_model(labelled)
     blob: bytes = labelled.SerializeToString(deterministic=True)
     return blob

@@ -5,6 +5,8 @@ Three questions, each with a mark:
 * *parameters*: are the numbers in the file the trained ones? Every one of them must be.
 * *operators*: fed with the runtime's own integers, does each operator give what exact arithmetic
   with the trained parameters gives? At least 99.9 % of values within one step, in every operator.
+  And does whatever only moves integers (slices, transposes, pads, concatenations) leave every one
+  of them as it was? There nothing is rounded, so nothing may differ.
 * *end to end*: is the trained graph no further from any runtime than the two runtimes furthest
   apart are from each other? Runtimes round differently, and depth multiplies it; equality to a
   step from end to end is not to be had, and not asking at all is how faults hide.
@@ -19,8 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.export.integer_graph import IntegerGraph, Pairs, parameter_differences
-from edgekd.export.replay import replay
+from edgekd.export.integer_graph import (
+    Alignment,
+    IntegerGraph,
+    IntegerOperator,
+    parameter_differences,
+)
+from edgekd.export.replay import gather, replay
 from edgekd.types import Check
 
 WITHIN_ONE = 0.999
@@ -32,7 +39,7 @@ Steps = Sequence[NDArray[np.int16]]
 """One array of quantization steps for each output of the network."""
 
 
-def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs) -> Check:
+def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Alignment) -> Check:
     """Returns whether every weight, scale, zero point and bias in the file is the trained one."""
     found = parameter_differences(trained, shipped, pairs)
     weights = sum(p.weight is not None for p, _ in pairs)
@@ -54,7 +61,7 @@ def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Pairs)
 def check_operators(
     trained: IntegerGraph,
     shipped: IntegerGraph,
-    pairs: Pairs,
+    pairs: Alignment,
     integers: Mapping[str, NDArray[np.int8]],
     runtime: str,
 ) -> Check:
@@ -64,38 +71,83 @@ def check_operators(
         trained: Gives the parameters.
         shipped: Gives the names of tensors in the file.
         pairs: From `align`.
-        integers: The runtime's value of every tensor of ``shipped``.
+        integers: The runtime's value of every tensor of ``shipped``, as stored.
         runtime: For messages.
     """
+    images = _by_address(shipped, pairs, integers)
     shares: dict[str, float] = {}
     counts = np.zeros(4, dtype=np.int64)
     for operator, partner in pairs:
-        # The two inputs of an addition may come in either order; the sum does not care, and the
-        # grids follow the file's order.
-        inputs = [(integers[name], shipped.grids[name]) for name in partner.inputs]
-        expected = replay(operator, inputs).astype(np.int16)
-        got = integers[partner.output].astype(np.int16).reshape(expected.shape)
-        distance = np.abs(got - expected)
-        counts += np.bincount(distance.clip(max=3).ravel(), minlength=4)
-        shares[f"{operator.name} ({partner.name})"] = float((distance <= 1).mean())
+        found = _distances(operator, trained, pairs, images)
+        counts += found
+        shares[f"{operator.name} ({partner.name})"] = float(found[:2].sum() / found.sum())
+    moved = _moved(shipped, pairs, integers, images)
     culprit = next((name for name, share in shares.items() if share < WITHIN_ONE), None)
+    culprit = culprit or next((name for name, share in moved.items() if share < 1), None)
     worst = min(shares, key=lambda name: shares[name])
     total = max(1, int(counts.sum()))
+    exact = sum(share == 1 for share in moved.values())
     return Check(
         name=f"parity/operators/{shipped.source}",
         passed=culprit is None,
         figure=(
             f"{runtime}: {100 * counts[0] / total:.3f} % equal, "
             f"{100 * counts[:2].sum() / total:.4f} % within one step; worst operator "
-            f"{100 * shares[worst]:.3f} %"
+            f"{100 * shares[worst]:.3f} %; {exact} of {len(moved)} moves exact"
         ),
-        mark=f"in every operator {100 * WITHIN_ONE:.1f} % of values within one step",
+        mark=f"in every operator {100 * WITHIN_ONE:.1f} % of values within one step, moves exact",
         culprit=culprit,
         details={
             "within_one": shares,
+            "moved": moved,
             "histogram": {runtime: _histogram(counts)},
         },
     )
+
+
+def _by_address(
+    shipped: IntegerGraph, pairs: Alignment, integers: Mapping[str, NDArray[np.int8]]
+) -> NDArray[np.int8]:
+    """Returns ``(B, N)``: what the runtime computed, every element at its address."""
+    names = [shipped.input, *(partner.output for _, partner in pairs)]
+    batch = len(integers[shipped.input])
+    images = np.empty((batch, sum(pairs.shipped[name].size for name in names)), np.int8)
+    for name in names:
+        images[:, pairs.shipped[name].ravel()] = integers[name].reshape(batch, -1)
+    return images
+
+
+def _distances(
+    operator: IntegerOperator, trained: IntegerGraph, pairs: Alignment, images: NDArray[np.int8]
+) -> NDArray[np.int64]:
+    """Returns how many values are 0, 1, 2 and more steps from exact arithmetic."""
+    read = [(operator.reads(pairs.trained[n]), trained.grids[n]) for n in operator.inputs]
+    made = pairs.trained[operator.output].ravel()
+    counts = np.zeros(4, dtype=np.int64)
+    for values in images:
+        inputs = [(gather(values, places, grid), grid) for places, grid in read]
+        expected = replay(operator, inputs).ravel().astype(np.int16)
+        distance = np.abs(values[made].astype(np.int16) - expected)
+        counts += np.bincount(distance.clip(max=3), minlength=4)
+    return counts
+
+
+def _moved(
+    shipped: IntegerGraph,
+    pairs: Alignment,
+    integers: Mapping[str, NDArray[np.int8]],
+    images: NDArray[np.int8],
+) -> dict[str, float]:
+    """Returns for every move the share of values that arrived where they belong, unchanged."""
+    shares = {}
+    for move in shipped.moves:
+        if move.output not in integers:
+            continue
+        places, grid = pairs.shipped[move.output], shipped.grids[move.output]
+        got = zip(images, integers[move.output], strict=True)
+        equal = [np.mean(gather(values, places, grid) == tensor) for values, tensor in got]
+        shares[move.name] = float(np.mean(equal))
+    return shares
 
 
 def check_end_to_end(trained: Steps, runtimes: Mapping[str, Steps]) -> Check:

@@ -28,6 +28,7 @@ from edgekd.export.parity import (
 from edgekd.export.read_onnx import onnx_integer_graph
 from edgekd.export.read_tflite import tflite_graph
 from edgekd.export.read_torch import integer_graph
+from edgekd.export.tail_proof import check_tail
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
 from edgekd.types import Artifact, Check, Format, Precision
 
@@ -55,11 +56,13 @@ def prove(
     reference = integer_graph(trained)
     checks: list[Check] = []
     steps: dict[str, Steps] = {}
-    integer = [a for a in artifacts if a.precision is Precision.INT8]
+    bare = [a for a in artifacts if not a.has_tail]
+    integer = [a for a in bare if a.precision is Precision.INT8]
     for artifact in integer:
         checks += _prove_file(artifact, reference, device, images)
         steps |= _runtime_steps(artifact, reference, images)
-    checks += [_conformance(a, device) for a in artifacts]
+    checks += [_conformance(a, device) for a in bare]
+    checks += [check_tail(a, images) for a in artifacts if a.has_tail]
     if len(steps) > 1:
         checks.append(check_end_to_end(_trained_steps(trained, reference, images), steps))
     return tuple(checks)

@@ -1,54 +1,154 @@
-"""One integer operator computed exactly: the arithmetic that every runtime approximates."""
+"""What an integer operator reads, and what exact arithmetic makes of it.
+
+Every runtime approximates this arithmetic: by fixed-point multipliers, and in how it rounds halves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from edgekd.errors import ProofError
-from edgekd.export.integer_graph import Grid, IntegerOperator
+from edgekd.export.integer_graph import OUTSIDE, ZERO, Addresses, Grid, IntegerOperator
 
 Integers = NDArray[np.int8]
 Tensor64 = NDArray[np.float64]
+Reading = Callable[[Addresses], Addresses]
+Border = tuple[int, int, int, int]
+"""Left, right, top, bottom."""
+
+IMAGE, IMAGE_LAST = (2, 3), (1, 2)
+"""Rows and columns of an NCHW and of an NHWC tensor."""
+
+
+def padded(border: Border, axes: tuple[int, int] = IMAGE) -> Reading:
+    """Returns the reading of a convolution: NCHW, with real zeros around it."""
+
+    def read(stored: Addresses) -> Addresses:
+        framed = _framed(stored, border, axes, ZERO)
+        return framed.transpose(0, 3, 1, 2) if axes == IMAGE_LAST else framed
+
+    return read
+
+
+def windowed(
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    border: Border,
+    axes: tuple[int, int] = IMAGE,
+    fill: int = OUTSIDE,
+) -> Reading:
+    """Returns the reading of a pool: one row a window, ``(..., h, w, kH kW)`` or NHWC likewise."""
+
+    def read(stored: Addresses) -> Addresses:
+        windows = sliding_window_view(_framed(stored, border, axes, fill), kernel, axes)
+        steps = {axis: slice(None, None, step) for axis, step in zip(axes, stride, strict=True)}
+        chosen = windows[tuple(steps.get(axis, slice(None)) for axis in range(stored.ndim))]
+        return chosen.reshape(*chosen.shape[:-2], -1)
+
+    return read
+
+
+def reduced(axes: Sequence[int]) -> Reading:
+    """Returns the reading of a mean: one row for every place along the other axes."""
+
+    def read(stored: Addresses) -> Addresses:
+        moved = np.moveaxis(stored, axes, range(-len(axes), 0))
+        return moved.reshape(*moved.shape[: stored.ndim - len(axes)], -1)
+
+    return read
+
+
+def normalised(axis: int) -> Reading:
+    """Returns the reading of a softmax: for every value itself, then all that share its sum."""
+
+    def read(stored: Addresses) -> Addresses:
+        others = np.moveaxis(stored, axis, -1)
+        others = np.broadcast_to(np.expand_dims(others, axis), (*stored.shape, stored.shape[axis]))
+        return np.concatenate((stored[..., None], others), axis=-1)
+
+    return read
+
+
+def flat(features: int) -> Reading:
+    """Returns the reading of a linear operator, ``(N, features)``."""
+    return lambda stored: stored.reshape(-1, features)
+
+
+def _framed(stored: Addresses, border: Border, axes: tuple[int, int], fill: int) -> Addresses:
+    left, right, top, bottom = border
+    widths = [(0, 0)] * stored.ndim
+    widths[axes[0]], widths[axes[1]] = (top, bottom), (left, right)
+    return np.pad(stored, widths, constant_values=fill)
+
+
+def gather(values: Integers, places: Addresses, grid: Grid) -> Integers:
+    """Returns the values at addresses; masked where there is none.
+
+    Args:
+        values: Every element of one image, indexed by its address.
+        places: Addresses of any shape.
+        grid: Of the tensor, whose zero point is what a border of zeros holds.
+    """
+    found = values[places]
+    if places.size and places.min() < 0:
+        found = np.where(places == ZERO, np.int8(grid.zero_point), found)
+        if (places == OUTSIDE).any():
+            return np.ma.masked_array(found, places == OUTSIDE)
+    return found
 
 
 def replay(operator: IntegerOperator, inputs: Sequence[tuple[Integers, Grid]]) -> Integers:
-    """Returns the operator's int8 output ``(B, C, H, W)`` or ``(B, C)``.
+    """Returns the operator's int8 output, shaped as its readings are.
 
     Sums are exact (integers in float64); the rescale is exact up to float64 and rounds half to
-    even. Runtimes differ from this by their fixed-point multipliers and their rounding of halves.
+    even.
 
     Args:
         operator: With the *trained* parameters.
-        inputs: What the runtime itself had at the operator's inputs, and the grids it is on.
+        inputs: What the runtime itself had there, as the operator reads it, and the grids it is on.
     """
-    reals = [(values.astype(np.float64) - grid.zero_point) * grid.scale for values, grid in inputs]
-    if operator.kind in ("conv", "linear"):
+    if operator.weight is not None:
         result = _weighted(operator, *inputs[0])
-    elif operator.kind == "add":
-        result = reals[0] + reals[-1]
-    elif operator.kind == "mul":
-        result = reals[0] * reals[-1]
-    elif operator.kind == "concat":
-        result = np.concatenate(reals, axis=1)
-    elif operator.kind == "max_pool":
-        result = _max_pool(operator, reals[0])
-    elif operator.kind == "mean":
-        result = reals[0].mean(axis=(2, 3))
-    elif operator.kind == "resize":
-        result = reals[0].repeat(2, axis=2).repeat(2, axis=3)
-    elif operator.kind == "sigmoid":
-        result = 1 / (1 + np.exp(-reals[0]))
     else:
-        raise ProofError(f"{operator.name}: no exact arithmetic for {operator.kind!r}")
+        reals = [
+            (values.astype(np.float64) - grid.zero_point) * grid.scale for values, grid in inputs
+        ]
+        result = _from_rows(operator, reals)
     if operator.relu is not None:
         result = result.clip(0, operator.relu)
     steps = np.rint(result / operator.grid.scale) + operator.grid.zero_point
-    return steps.clip(-128, 127).astype(np.int8)
+    return np.asarray(steps.clip(-128, 127).astype(np.int8))
+
+
+def _from_rows(operator: IntegerOperator, reals: Sequence[Tensor64]) -> Tensor64:
+    rows = reals[0]
+    if operator.kind == "mean":
+        return np.asarray(rows.mean(axis=-1))
+    if operator.kind == "max_pool":
+        return np.asarray(rows.max(axis=-1))
+    if operator.kind == "softmax":
+        powers = np.exp(rows - rows.max(axis=-1, keepdims=True))
+        return np.asarray(powers[..., 0] / powers[..., 1:].sum(axis=-1))
+    first, last = rows[..., 0], reals[-1][..., 0]
+    if operator.kind == "add":
+        return np.asarray(first + last)
+    if operator.kind == "sub":
+        return np.asarray(first - last)
+    if operator.kind == "mul":
+        return np.asarray(first * last)
+    if operator.kind == "sigmoid":
+        return np.asarray(1 / (1 + np.exp(-first)))
+    if operator.kind == "tanh":
+        return np.asarray(np.tanh(first))
+    if operator.kind == "requantize":
+        return first
+    raise ProofError(f"{operator.name}: no exact arithmetic for {operator.kind!r}")
 
 
 def _weighted(operator: IntegerOperator, values: Integers, grid: Grid) -> Tensor64:
@@ -58,11 +158,10 @@ def _weighted(operator: IntegerOperator, values: Integers, grid: Grid) -> Tensor
     x = torch.from_numpy(values.astype(np.float64) - grid.zero_point)
     w = torch.from_numpy(weight.values.astype(np.float64))
     if operator.kind == "linear":
-        sums = functional.linear(x.flatten(1), w).numpy()
+        sums = functional.linear(x, w).numpy()
         return np.asarray(sums * (weight.scales * grid.scale) + weight.bias)
-    left, right, top, bottom = operator.attributes["padding"]
     sums = functional.conv2d(
-        functional.pad(x, (left, right, top, bottom)),
+        x,
         w,
         stride=operator.attributes["stride"],
         dilation=operator.attributes["dilation"],
@@ -70,12 +169,3 @@ def _weighted(operator: IntegerOperator, values: Integers, grid: Grid) -> Tensor
     ).numpy()
     scale = (weight.scales * grid.scale)[:, None, None]
     return np.asarray(sums * scale + weight.bias[:, None, None])
-
-
-def _max_pool(operator: IntegerOperator, x: Tensor64) -> Tensor64:
-    left, right, top, bottom = operator.attributes["padding"]
-    padded = functional.pad(torch.from_numpy(x), (left, right, top, bottom), value=-np.inf)
-    pooled = functional.max_pool2d(
-        padded, operator.attributes["kernel"], operator.attributes["stride"]
-    )
-    return np.asarray(pooled.numpy())

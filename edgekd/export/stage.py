@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from onnx import ModelProto
 from torch.fx import GraphModule
 
 import edgekd
+from edgekd.decoder import IN_THE_FILE
 from edgekd.device import Device
 from edgekd.export import onnx_file, tflite_file
+from edgekd.export.float_tail import TAIL_OUTPUTS, with_detection_tail
 from edgekd.files import sha256_of, write_atomic
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import Contract, Decoding, dump_contract
+from edgekd.modelfile.labels import onnx_labels, tflite_metadata
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
+from edgekd.sections import ExportSection
 from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision
 
 
@@ -41,7 +46,7 @@ def export_files(
     graphs: Graphs,
     card: Card,
     device: Device,
-    formats: Sequence[Format],
+    section: ExportSection,
     *,
     folder: Path,
     recipe_sha256: str,
@@ -55,12 +60,12 @@ def export_files(
     Raises:
         ExportError: A converter refuses the network.
     """
-    writer = _Writer(card, device, folder, recipe_sha256, graphs.outputs)
+    writer = _Writer(card, device, section, folder, recipe_sha256, graphs.outputs)
     artifacts = []
-    if Format.ONNX in formats:
+    if Format.ONNX in section.formats:
         note("exporting ONNX, float32 and int8")
         artifacts += writer.onnx(graphs)
-    if Format.TFLITE in formats:
+    if Format.TFLITE in section.formats:
         note("exporting TFLite, float32 and int8, from the same scales")
         artifacts += writer.tflite(graphs)
     decoder = Path(edgekd.__file__).with_name("decoder.py").read_text(encoding="utf-8")
@@ -72,6 +77,7 @@ def export_files(
 class _Writer:
     card: Card
     device: Device
+    section: ExportSection
     folder: Path
     recipe: str
     outputs: tuple[OutputContract, ...]
@@ -79,6 +85,10 @@ class _Writer:
     @property
     def names(self) -> list[str]:
         return [output.name for output in self.outputs]
+
+    @property
+    def labels(self) -> str:
+        return onnx_labels(self.card.classes)
 
     def onnx(self, graphs: Graphs) -> list[Artifact]:
         names, opset = self.names, self.device.quantization.opset
@@ -92,9 +102,19 @@ class _Writer:
         artifacts = []
         for name, model, precision, host in models:
             contract = self._contract(precision, host=host)
-            blob = onnx_file.with_contract(model, dump_contract(contract))
+            blob = onnx_file.with_contract(model, dump_contract(contract), self.labels)
             artifacts.append(self._write(name, blob, contract))
+            if self.section.detection_tail and contract.decoding.decoder == "edgedet":
+                artifacts.append(self._with_tail(name, model, contract))
         return artifacts
+
+    def _with_tail(self, name: str, model: ModelProto, contract: Contract) -> Artifact:
+        """Writes the twin of an ONNX file that ends in detections."""
+        tailed = with_detection_tail(model, self.outputs, min_score=self.section.tail_score)
+        decoding = Decoding(decoder=IN_THE_FILE, min_score=self.section.tail_score)
+        contract = replace(contract, outputs=TAIL_OUTPUTS, decoding=decoding)
+        blob = onnx_file.with_contract(tailed, dump_contract(contract), self.labels)
+        return self._write(name.replace(".onnx", "-detect.onnx"), blob, contract)
 
     def tflite(self, graphs: Graphs) -> list[Artifact]:
         names, shape = self.names, self.card.input_shape
@@ -110,6 +130,7 @@ class _Writer:
             precision = Precision.INT8 if integer else Precision.FLOAT32
             contract = _with_grids(self._contract(precision, host=False), bare)
             labelled = tflite_file.with_contract(blob, dump_contract(contract))
+            labelled = tflite_metadata(labelled, contract.classes, contract.input, contract.outputs)
             artifacts.append(self._write(name, labelled, contract))
         return artifacts
 

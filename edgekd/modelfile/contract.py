@@ -31,16 +31,19 @@ class Decoding:
     """How `edgekd.decoder` reads the outputs.
 
     Attributes:
-        decoder: One of its `DECODERS`; ``none`` for a classifier, or where nobody said how.
+        decoder: One of its `DECODERS`; `IN_THE_FILE` where a file ends in detections; or ``none``
+            for a classifier, or where nobody said how.
         size_prior: Constant of ``edgedet``.
         max_log_size: Constant of ``edgedet``.
         priors: Of ``ssd-raw``.
+        min_score: Detections under it are not in the outputs of a file that ends in detections.
     """
 
     decoder: str
     size_prior: float = SIZE_PRIOR
     max_log_size: float = MAX_LOG_SIZE
     priors: Priors | None = None
+    min_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,6 +31,10 @@ _NORMALIZATION = 0 + 1  # The first member of ProcessUnitOptions.
 _PARSER_VERSION = "1.0.0"
 
 
+ONNX_LABELS = "names"
+"""Property of an ONNX file that holds its class names."""
+
+
 def labels_text(classes: Sequence[str]) -> str:
     """Returns the class names, one a line, in the order of their labels."""
     return "".join(f"{name}\n" for name in classes)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgekd import decoder
-from edgekd.bundle.write import BundleSource
+from edgekd.bundle import golden
+from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import to_input
 from edgekd.modelfile.runner import open_runner
 from edgekd.types import Artifact
@@ -50,6 +51,21 @@ def test_vectors_hold_what_every_runtime_gave_for_the_image(
                 recorded = vector[f"{name}/{kernels}/{spec.name}"]
                 assert recorded.dtype == values.dtype
                 np.testing.assert_array_equal(recorded, values)
+
+
+def test_an_int8_file_of_a_board_is_recorded_in_the_form_that_a_board_computes(
+    detector_source: BundleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = {}
+
+    def spy(path: Path, *, int8_native: bool, **options: Any) -> Any:
+        native[path.name] = int8_native
+        return open_runner(path, int8_native=int8_native, **options)
+
+    monkeypatch.setattr(golden, "open_runner", spy)
+    write_bundle(detector_source, tmp_path / "bundle")
+    assert native["int8.onnx"]
+    assert not native["float.onnx"]
 
 
 def test_the_unit_is_a_step_of_the_file_or_the_range_of_a_float_output(bundle: Path) -> None:

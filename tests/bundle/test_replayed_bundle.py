@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 import edgekd.replay
 from edgekd.bundle.manifest import write_manifest
 from edgekd.bundle.write import BundleSource, write_bundle
+from edgekd.decoder import IN_THE_FILE
+from edgekd.export.float_tail import TAIL_OUTPUTS, with_detection_tail
+from edgekd.files import sha256_of
+from edgekd.modelfile.contract import KEY, Decoding, dump_contract, read_contract
 from edgekd.replay import main, replay
 
 Edit = Callable[[Path, Callable[[Any], None]], None]
@@ -75,8 +81,8 @@ def test_a_classifier_with_another_best_class_fails(
 
 def test_it_runs_alone_from_inside_the_bundle_and_leaves_nothing(bundle: Path) -> None:
     before = sorted(bundle.rglob("*"))
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    # -S would hide the runtimes; a hook that refuses the package proves that it is not needed.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    # The environment has the package, so refusing it proves that it is not needed.
     hook = "import sys; sys.modules['edgekd'] = None; sys.argv = ['replay.py']; import runpy; "
     done = subprocess.run(
         [sys.executable, "-c", hook + "runpy.run_path('replay.py', run_name='__main__')"],
@@ -94,6 +100,23 @@ def test_one_file_can_be_picked(bundle: Path, capsys: pytest.CaptureFixture[str]
     assert "float" not in printed
     assert main([str(bundle), "--file", "int4.tflite"]) == 2
     assert "legal: float.onnx, float.tflite" in capsys.readouterr().err
+
+
+def test_an_int8_file_runs_in_the_form_that_a_board_computes(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = []
+
+    class Options(onnxruntime.SessionOptions):
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries.append((key, value))
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    replay(bundle, "float.onnx")
+    assert entries == []
+    replay(bundle, "int8.onnx")
+    assert entries == [("session.qdqisint8allowed", "1")]
 
 
 def test_a_tampered_model_is_named_and_never_loaded(
@@ -225,6 +248,11 @@ def _no_json(bundle: Path, _edit: Edit) -> None:
     (bundle / "manifest.json").write_text("{")
 
 
+def _shortened(bundle: Path, edit: Edit) -> None:
+    edit(bundle / "golden/golden.json", lambda g: g["files"]["int8.onnx"]["expected"].pop())
+    write_manifest(bundle)
+
+
 def _keyless(bundle: Path, edit: Edit) -> None:
     edit(bundle / "contract.json", lambda c: c.pop("files"))
     write_manifest(bundle)
@@ -240,6 +268,7 @@ def _keyless(bundle: Path, edit: Edit) -> None:
         (_missing, "int8.onnx: listed in manifest.json and missing"),
         (_truncated, "000.npz: cannot be read"),
         (_no_json, "manifest.json: cannot be read"),
+        (_shortened, "golden.json has 2 results for int8.onnx"),
         (_keyless, "malformed: KeyError('files')"),
     ],
 )
@@ -291,13 +320,45 @@ def test_outputs_without_a_decoder_are_compared_raw(
     detector_source: BundleSource, tmp_path: Path, edit: Edit
 ) -> None:
     bundle = write_bundle(replace(detector_source, name="raw"), tmp_path / "bundle")
-    for file in range(4):
-        edit(
-            bundle / "contract.json",
-            lambda c, file=file: c["files"][file]["decoding"].update(decoder="none"),  # type: ignore[misc]
-        )
+
+    def undecoded(contract: Any) -> None:
+        for file in contract["files"]:
+            file["decoding"]["decoder"] = "none"
+
+    def unread(golden: Any) -> None:
+        for file in golden["files"].values():
+            file["expected"] = []
+
+    edit(bundle / "contract.json", undecoded)
+    edit(bundle / "golden/golden.json", unread)
     edit(bundle / "contract.json", lambda c: c.update(thresholds=[]))
     write_manifest(bundle)
     result = replay(bundle)
     assert result["passed"]
     assert all(file["decisions"] == {} for file in result["files"])
+
+
+def test_a_file_that_ends_in_detections_is_compared_by_them(
+    detector_source: BundleSource, tmp_path: Path, edit: Edit
+) -> None:
+    plain = detector_source.artifacts[0]
+    path = tmp_path / "float-detect.onnx"
+    model = with_detection_tail(onnx.load(plain.path), plain.outputs, min_score=0.05)
+    contract = replace(
+        read_contract(plain.path), outputs=TAIL_OUTPUTS, decoding=Decoding(decoder=IN_THE_FILE)
+    )
+    onnx.helper.set_model_props(model, {KEY: dump_contract(contract)})
+    onnx.save(model, path)
+    twin = replace(plain, path=path, outputs=TAIL_OUTPUTS, sha256=sha256_of(path))
+    both = replace(detector_source, artifacts=(plain, twin))
+    bundle = write_bundle(both, tmp_path / "bundle")
+    result = replay(bundle)
+    assert result["passed"]
+    first, second = result["files"]
+    assert second["decisions"] | {"median_iou": 1.0} == first["decisions"]
+    edit(
+        bundle / "golden/golden.json",
+        lambda g: g["files"]["float-detect.onnx"]["expected"][0]["labels"].__setitem__(0, -1),
+    )
+    write_manifest(bundle)
+    assert by_name(replay(bundle))["float-detect.onnx"]["status"] == "failed"

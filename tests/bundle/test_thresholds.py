@@ -55,6 +55,16 @@ def test_equal_scores_stay_together() -> None:
     assert car.f1 == pytest.approx(4 / 5)
 
 
+def test_half_an_overlap_is_a_hit() -> None:
+    shifted = Detections(
+        boxes=np.array([[3, 0, 13, 10]], np.float32),  # IoU 7 / 13 with the first object.
+        scores=np.array([0.8], np.float32),
+        labels=np.zeros(1, np.int64),
+    )
+    car, _ = best_thresholds(split([0]), {1: shifted})
+    assert (car.f1, car.score) == (1.0, pytest.approx(0.4))
+
+
 def test_a_detection_in_an_ignore_region_counts_for_nothing() -> None:
     car, _ = best_thresholds(split([0, 0], hidden=1), found([0, 2, 1], [0.9, 0.8, 0.7], [0] * 3))
     assert (car.precision, car.recall) == (1.0, 1.0)

@@ -25,7 +25,7 @@ destination="${last#*:}"
 while [ $# -gt 1 ]; do cp -r "$1" "$destination" || exit 1; shift; done
 """
 MKTEMP = """#!/bin/sh
-mkdir "$BOARD/work" && echo "$BOARD/work"
+mkdir "$BOARD/job" && echo "$BOARD/job"
 """
 
 
@@ -105,7 +105,7 @@ def test_only_what_the_manifest_lists_is_sent(bundle: Path, board: Board, tmp_pa
     (bundle / "notes").symlink_to(tmp_path / "key")
     board.install("python3", "#!/bin/sh\nfind . -type f >&2; exit 2\n")
     sent = []
-    board.install("rm", f'#!/bin/sh\ncp -r work "{tmp_path}/seen"; exec /bin/rm "$@"\n')
+    board.install("rm", f'#!/bin/sh\ncp -r job "{tmp_path}/seen"; exec /bin/rm "$@"\n')
     with pytest.raises(RunError):
         verify(bundle, "board")
     sent = sorted(path.relative_to(tmp_path / "seen") for path in (tmp_path / "seen").rglob("*"))

@@ -89,10 +89,12 @@ def problems(value: Any, schema: dict[str, Any], key: str = "$") -> list[str]:
         return [line for item in value for line in problems(item, schema["items"], f"{key}[]")]
     if isinstance(value, dict):
         known = schema["properties"]
-        odd = sorted(set(schema["required"]) ^ set(value))
+        odd = set(schema["required"]) - set(value)
+        if schema["additionalProperties"] is False:
+            odd |= set(value) - set(known)
         inner = [line for k in known.keys() & value for line in
                  problems(value[k], known[k], f"{key}.{k}")]  # fmt: skip
-        return [f"{key}: {name}" for name in odd] + inner
+        return [f"{key}: {name}" for name in sorted(odd)] + inner
     return []
 
 

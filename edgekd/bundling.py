@@ -1,0 +1,122 @@
+"""From a finished run to the bundle that firmware takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.benchmark.detector import FileModel, predict_file
+from edgekd.bundle.write import BundleSource, write_bundle
+from edgekd.data.image import letterbox, read_image
+from edgekd.errors import RunError
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe, load_recipe
+from edgekd.report.record import from_json
+from edgekd.runfolder import exported_files
+from edgekd.sources import load_split, shipped_models, teacher_sources
+from edgekd.types import Artifact, Dataset, Detections, InputContract, RunRecord, Sample, Task
+
+GOLDEN = 4
+"""Golden vectors in a bundle: enough to see a layout or a scale that is wrong."""
+
+_SHOWN_BYTES = 100_000
+
+
+def bundle_run(run: Path, out: Path, progress: Progress) -> Path:
+    """Returns ``out``, which holds the bundle of a finished run.
+
+    Raises:
+        RunError: The run has no report yet, or ``out`` holds something else.
+        DataError: The data set that the run was judged on is gone.
+    """
+    report = run / "report" / "report.json"
+    if not report.is_file():
+        raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
+    record = from_json(report.read_text(encoding="utf-8"))
+    recipe = load_recipe(run / "recipe.yaml")
+    val = load_split(recipe, recipe.data.val, run, progress)
+    return write_bundle(
+        bundle_source(record, recipe, val, exported_files(run / "export"), progress), out
+    )
+
+
+def bundle_source(
+    record: RunRecord,
+    recipe: Recipe,
+    val: Dataset,
+    artifacts: Sequence[Artifact],
+    progress: Progress,
+) -> BundleSource:
+    """Returns what the bundle of a run is made of.
+
+    Args:
+        record: The run's report.
+        recipe: The run's recipe.
+        val: Split that thresholds are tuned on and golden images come from.
+        artifacts: Every exported file.
+        progress: Shows the thresholds' predictions being made.
+    """
+    shipped = _shipping(artifacts)
+    model = FileModel(shipped.path)
+    predictions: Mapping[int, Detections] | None = None
+    if val.task is Task.DETECTION and model.readable:
+        predictions = predict_file(model, val, progress, f"thresholds on {shipped.path.name}")
+    return BundleSource(
+        name=f"{record.name} for {record.target}",
+        artifacts=tuple(artifacts),
+        images=_golden_images(val.samples, shipped.input),
+        dataset=val,
+        predictions=predictions,
+        licences={"data": _data_licence(recipe), "teacher": _teacher_licence(recipe, val)},
+        rows=record.rows,
+    )
+
+
+def _shipping(artifacts: Sequence[Artifact]) -> Artifact:
+    """Returns the file whose decisions set the thresholds: int8 TFLite, else what there is."""
+    by_name = {artifact.path.name: artifact for artifact in artifacts}
+    for name in ("int8.tflite", "int8.onnx", "int8-host.onnx"):
+        if name in by_name:
+            return by_name[name]
+    return artifacts[0]
+
+
+def _golden_images(samples: Sequence[Sample], contract: InputContract) -> NDArray[np.uint8]:
+    """Returns ``(N, H, W, C)`` letterboxed images, evenly spread, those with most in them first."""
+    crowded = sorted(samples, key=lambda s: (-len(s.boxes), s.image_id))
+    pool = crowded[: max(GOLDEN, len(crowded) // 2)]
+    count = min(GOLDEN, len(pool))
+    chosen = [pool[i * len(pool) // count] for i in range(count)]
+    image = replace(contract, layout="NHWC", dtype="float32", scale=None, zero_point=None)
+    return np.stack([letterbox(read_image(s, image.channels), image)[0] for s in chosen])
+
+
+def _data_licence(recipe: Recipe) -> str:
+    """Returns what is known of the licence of the training data."""
+    section = recipe.data
+    if section.licence:
+        return section.licence
+    if section.path is None:
+        return "The demo set is rendered by EdgeKD itself. Apache-2.0.\n"
+    folder = section.path if section.path.is_dir() else section.path.parent
+    for path in sorted(folder.glob("LICEN[CS]E*")):
+        text = path.read_bytes()[:_SHOWN_BYTES].decode("utf-8", errors="replace")
+        return f"{folder.name}, from its {path.name}:\n\n{text}"
+    return f"{folder.name}: not stated. State it with data.licence in the recipe.\n"
+
+
+def _teacher_licence(recipe: Recipe, dataset: Dataset) -> str:
+    """Returns what is known of the licence of the first teacher."""
+    if recipe.teacher.licence:
+        return recipe.teacher.licence
+    if recipe.distill.methods == {}:
+        return "No teacher: the student learnt from annotation alone.\n"
+    source = teacher_sources(recipe, dataset)[0]
+    for model in shipped_models():
+        if str(model.weights) == source:
+            return f"{model.id}, shipped with EdgeKD under {model.licence}. {model.credit}\n"
+    return f"{Path(source).name}: not stated. State it with teacher.licence in the recipe.\n"

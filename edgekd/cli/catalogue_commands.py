@@ -1,0 +1,89 @@
+"""Commands on the catalogues: devices, distillation methods, a recipe to start from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.cli.app import main
+from edgekd.cli.recipe_options import FOLDER
+
+if TYPE_CHECKING:
+    from edgekd.methods import MethodInfo
+
+
+@main.command()
+@click.argument("device", required=False)
+@click.option("--json", "as_json", is_flag=True)
+def devices(device: str | None, as_json: bool) -> None:
+    """List the device profiles, or show one whole."""
+    import yaml
+
+    from edgekd.device import list_devices, load_device
+    from edgekd.strict import to_mapping
+
+    if device:
+        shown = to_mapping(load_device(device))
+        click.echo(
+            json.dumps(shown, indent=1) if as_json else yaml.safe_dump(shown, sort_keys=False)
+        )
+    elif as_json:
+        click.echo(json.dumps([to_mapping(d) for d in list_devices()], indent=1))
+    else:
+        for profile in list_devices():
+            click.echo(f"{profile.id:<16}{profile.name}")
+            click.echo(
+                f"{'':<16}{profile.runtime.name}, {profile.quantization.activation_symmetry} int8"
+            )
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.option("--target", default="jetson", show_default=True)
+@click.option("--out", type=FOLDER, default=Path("recipe.yaml"), show_default=True)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init(data: Path, target: str, out: Path, force: bool) -> None:
+    """Write a commented recipe that fits a data set."""
+    from edgekd.file_commands import write_recipe
+
+    click.echo(write_recipe(data, target, out, force))
+
+
+@main.command()
+@click.option("--task", type=click.Choice(["detection", "classification"]), help="Only for this.")
+@click.option("--json", "as_json", is_flag=True)
+def methods(task: str | None, as_json: bool) -> None:
+    """List the distillation methods: what each teaches, needs and costs, and its source."""
+    from edgekd.methods import METHODS
+
+    chosen = [m for m in METHODS.values() if task is None or task in m.tasks]
+    if as_json:
+        click.echo(json.dumps([_method(m) for m in chosen], indent=1))
+        return
+    for method in chosen:
+        options = "".join(f", {k} {v:g}" for k, v in method.options.items())
+        click.echo(f"{method.name:<22}{method.summary}")
+        click.echo(f"{'':<22}{', '.join(sorted(method.tasks))}; needs {_needs(method)}")
+        click.echo(f"{'':<22}weight {method.weight:g}{options}; costs {method.cost}")
+        click.echo(f"{'':<22}{method.source}")
+
+
+def _needs(method: MethodInfo) -> str:
+    parts = [n if n == "labels" else f"the teacher's {n}" for n in sorted(method.needs)]
+    return " and ".join(parts)
+
+
+def _method(method: MethodInfo) -> dict[str, Any]:
+    return {
+        "name": method.name,
+        "tasks": sorted(method.tasks),
+        "needs": sorted(method.needs),
+        "weight": method.weight,
+        "options": dict(method.options),
+        "cost": method.cost,
+        "source": method.source,
+        "summary": method.summary,
+    }

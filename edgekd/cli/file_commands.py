@@ -1,0 +1,126 @@
+"""Commands on model files, finished runs and bundles."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from edgekd.cli.app import main
+from edgekd.cli.recipe_options import FOLDER, progress_for_terminal
+from edgekd.cli.train_commands import figures, print_run
+
+
+@main.command("eval")
+@click.argument("models", nargs=-1, required=True, type=FOLDER)
+@click.option("--data", type=FOLDER, help="Data set. [the built-in demo set]")
+@click.option("--split", default="val", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def evaluate(
+    models: tuple[Path, ...], data: Path | None, split: str, threads: int, as_json: bool
+) -> None:
+    """MAP (or top-1) of exported files, each in its own runtime."""
+    from edgekd.file_commands import evaluate_files
+    from edgekd.strict import to_mapping
+
+    for path, metrics in evaluate_files(models, data, split, threads, progress_for_terminal()):
+        values = to_mapping(metrics)
+        if as_json:
+            click.echo(json.dumps({"model": str(path), **values}))
+        else:
+            click.echo(f"{path}: {figures(values)}, {values['images']} images")
+
+
+@main.command()
+@click.argument("model", type=FOLDER)
+@click.option("--target", help="Predict the latency there instead of measuring it here.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--runs", type=click.IntRange(50), default=100, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def bench(model: Path, target: str | None, threads: int, runs: int, as_json: bool) -> None:
+    """Latency of an ONNX or TFLite file: measured here, or predicted for a target."""
+    from edgekd.file_commands import bench_file, latency_line
+    from edgekd.strict import to_mapping
+
+    latency = bench_file(model, target, threads, runs)
+    click.echo(json.dumps(to_mapping(latency), indent=1) if as_json else latency_line(latency))
+
+
+@main.command()
+@click.argument("model", type=FOLDER)
+@click.argument("images", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True)
+@click.option("--min-score", type=click.FloatRange(0.001, 1), default=0.3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the detections as JSON.")
+def predict(
+    model: Path, images: tuple[Path, ...], out: Path, min_score: float, as_json: bool
+) -> None:
+    """Detect in images (or folders of them): boxes drawn, and detections.json."""
+    from edgekd.file_commands import predict_images
+
+    found = predict_images(model, images, out, min_score, progress_for_terminal())
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        click.echo(
+            f"{len(found)} images, {sum(len(r['detections']) for r in found)} detections: {out}"
+        )
+
+
+@main.command()
+@click.argument("model", type=FOLDER)
+@click.option("--target", help="Also check the rules of this target's runtimes.")
+@click.option("--json", "as_json", is_flag=True)
+def inspect(model: Path, target: str | None, as_json: bool) -> None:
+    """What a model file holds: contract, operators, precision, rules it breaks."""
+    from edgekd.file_commands import inspect_file, inspection_lines
+
+    found = inspect_file(model, target)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for line in inspection_lines(found):
+            click.echo(line)
+    if found["errors"]:
+        sys.exit(3)
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True)
+def report(run: Path, as_json: bool) -> None:
+    """Show a finished run's report again and rewrite its HTML."""
+    from edgekd.file_commands import reopened_report
+    from edgekd.report.record import to_json
+
+    record = reopened_report(run)
+    click.echo(to_json(record)) if as_json else print_run(record, run)
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder of the bundle. [<run>-bundle]")
+def bundle(run: Path, out: Path | None) -> None:
+    """Write what firmware takes over: files, contract, decoder, thresholds, golden vectors."""
+    from edgekd.bundling import bundle_run
+
+    folder = out or run.with_name(f"{run.resolve().name}-bundle")
+    click.echo(f"bundle: {bundle_run(run, folder, progress_for_terminal())}")
+
+
+@main.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--host", help="Replay there over ssh instead, such as pi@192.168.1.20.")
+@click.option("--json", "as_json", is_flag=True)
+def verify(bundle: Path, host: str | None, as_json: bool) -> None:
+    """Replay a bundle's golden vectors in whatever runtime is installed, and compare."""
+    from edgekd.bundle.verify import verify as replayed
+    from edgekd.replay import show
+
+    result = replayed(bundle, host)
+    click.echo(json.dumps(result, indent=1) if as_json else show(result))
+    if not result["passed"]:
+        sys.exit(1)

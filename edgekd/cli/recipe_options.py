@@ -1,0 +1,195 @@
+"""The options that make up a recipe, and the recipe that they make."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekd.progress import Progress
+    from edgekd.recipe import Recipe
+
+FOLDER = click.Path(path_type=Path)
+Command = Callable[..., Any]
+
+
+def recipe_options(command: Command) -> Command:
+    """Adds the options that make up a recipe, for every command that trains."""
+    options = [
+        click.option("--recipe", "recipe_file", type=FOLDER, help="Recipe YAML (`edgekd init`)."),
+        click.option("--target", help="Device id (`edgekd devices`) or a device YAML. [jetson]"),
+        click.option("--data", type=FOLDER, help="Data set: COCO, YOLO, VOC, image folder, IDX."),
+        click.option("--unlabelled", type=FOLDER, help="More training images, not annotated."),
+        click.option(
+            "--teacher",
+            multiple=True,
+            help="A .safetensors checkpoint, the .yaml card of a detector's file, or "
+            "my_model.py:function. Several are averaged.",
+        ),
+        click.option(
+            "--weights", type=FOLDER, help="State dict of a my_model.py:function teacher."
+        ),
+        click.option(
+            "--student",
+            help="Architecture, such as edgedet-n; `same` only makes the teacher integer; or "
+            "my_model.py:function. [edgedet-n]",
+        ),
+        click.option("--input", "size", help="Input as HEIGHTxWIDTH, such as 320x320."),
+        click.option("--channels", type=click.Choice(["1", "3"]), help="Grey (1) or RGB (3)."),
+        click.option("--steps", type=click.IntRange(1), help="Distillation steps."),
+        click.option("--qat-steps", type=click.IntRange(1), help="QAT steps."),
+        click.option("--batch-size", type=click.IntRange(1), help="Images a step, in every loop."),
+        click.option(
+            "--ptq", is_flag=True, help="Calibrate instead of quantization-aware training."
+        ),
+        click.option(
+            "--baseline", is_flag=True, help="Also train the student without the teacher."
+        ),
+        click.option("--strict", is_flag=True, help="Any problem in the data set is an error."),
+        click.option("--seed", type=int, help="Of weights, data order and augmentation. [0]"),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any recipe key."
+        ),
+        click.option("--out", type=FOLDER, help="Run directory. [runs/<command>-<target>]"),
+        click.option(
+            "--torch-device", default="auto", help="cpu, cuda or auto.", show_default=True
+        ),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads for training."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def prepared(
+    name: str, options: dict[str, Any], default_student: str | None = None
+) -> tuple[Recipe, Path, Progress, torch.device]:
+    """Returns recipe, run directory, progress and torch device from the command line."""
+    recipe = _recipe(options, default_student)
+    # Wrong recipes and targets must fail before torch, which takes seconds to import.
+    from edgekd.device import load_device
+    from edgekd.sources import require_feasible
+
+    device = load_device(recipe.target)
+    if name == "compress":
+        require_feasible(recipe, device)
+    out = options["out"] or Path("runs") / f"{name}-{device.id}"
+    return (
+        recipe,
+        out,
+        progress_for_terminal(),
+        _torch_device(options["torch_device"], options["threads"]),
+    )
+
+
+def _recipe(options: dict[str, Any], default_student: str | None) -> Recipe:
+    from edgekd.recipe import load_recipe, override
+    from edgekd.sources import demo_recipe, fitted_recipe
+
+    if options["recipe_file"]:
+        recipe = load_recipe(options["recipe_file"])
+    elif options["data"]:
+        recipe, _ = fitted_recipe(options["data"].resolve())
+    else:
+        recipe = demo_recipe()
+    changes: dict[str, Any] = {}
+    if default_student and not options["recipe_file"]:
+        family = recipe.student.architecture.partition("-")[0]
+        changes["student.architecture"] = f"{family}-{default_student}"
+    changes |= _flag_changes(options)
+    return override(recipe, changes | _settings(options["settings"]))
+
+
+def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
+    keys = {
+        "target": ["target"],
+        "seed": ["seed"],
+        "steps": ["distill.training.steps"],
+        "qat_steps": ["quantize.training.steps"],
+        "batch_size": ["distill.training.batch_size", "quantize.training.batch_size"],
+    }
+    changes = {
+        key: options[flag]
+        for flag, dotted in keys.items()
+        if options[flag] is not None
+        for key in dotted
+    }
+    paths = {"data": "data.path", "unlabelled": "data.unlabelled", "weights": "teacher.weights"}
+    for flag, key in paths.items():
+        if options[flag]:
+            changes[key] = str(options[flag].resolve())
+    if options["teacher"]:
+        changes["teacher.model"], *others = map(_resolved, options["teacher"])
+        changes["teacher.others"] = others
+    if options["student"]:
+        changes["student.architecture"] = _resolved(options["student"])
+    if options["channels"]:
+        changes["input.channels"] = int(options["channels"])
+    if options["size"]:
+        changes |= _input_size(options["size"])
+    for flag, key, value in (
+        ("ptq", "quantize.mode", "ptq"),
+        ("baseline", "distill.baseline", True),
+        ("strict", "data.strict", True),
+    ):
+        if options[flag]:
+            changes[key] = value
+    return changes
+
+
+def _resolved(source: str) -> str:
+    """Returns a model's source with an absolute path; an architecture's name as it is."""
+    path, colon, function = source.rpartition(":") if ".py:" in source else (source, "", "")
+    is_path = bool(colon) or bool(Path(path).suffix)
+    return f"{Path(path).resolve()}{colon}{function}" if is_path else source
+
+
+def _input_size(text: str) -> dict[str, int]:
+    height, cross, width = text.partition("x")
+    if not (cross and height.isdigit() and width.isdigit()):
+        raise RecipeError(f"--input {text!r}: expected HEIGHTxWIDTH, such as 320x320")
+    return {"input.height": int(height), "input.width": int(width)}
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    from edgekd.yamlfile import parse_yaml_value
+
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {pair!r}: expected KEY=VALUE, such as quantize.mode=ptq")
+        changes[key] = parse_yaml_value(value, RecipeError)
+    return changes
+
+
+def progress_for_terminal() -> Progress:
+    """Returns bars on a terminal, plain lines elsewhere."""
+    from edgekd.progress import BarProgress, PlainProgress
+
+    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+def _torch_device(name: str, threads: int | None) -> torch.device:
+    from edgekd.quiet import quietly
+
+    with quietly():
+        import torch
+        import torchao.quantization.pt2e  # noqa: F401 - complains about GPU libraries on import
+
+    if threads:
+        torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "cpu" and not (name.startswith("cuda") and torch.cuda.is_available()):
+        raise RecipeError(f"--torch-device {name!r}: not on this machine; legal: cpu, auto")
+    return torch.device(name)
