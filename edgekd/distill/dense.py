@@ -142,9 +142,17 @@ class Localization(nn.Module):
     @torch.no_grad()
     def _overlap_with(self, objects: Objects, teacher: DenseDetections) -> Tensor:
         """Returns ``(B, P)`` score times IoU of the confident object that a cell means, or 0."""
-        overlap = pairwise_iou(objects.boxes, teacher.boxes)  # (B, G, P)
-        sure = (objects.scores >= self.min_score).unsqueeze(-1) & (overlap >= self.overlap)
-        return _largest(overlap * objects.scores.unsqueeze(-1) * sure, dim=1)
+        worth = teacher.boxes.new_zeros(teacher.boxes.shape[:2])
+        image, rank = torch.nonzero(objects.scores >= self.min_score, as_tuple=True)
+        if len(image) == 0:
+            return worth
+        # One image at a time and its certain objects alone: padding would be most of the work.
+        for index in torch.unique(image):
+            sure = rank[image == index]
+            overlap = pairwise_iou(objects.boxes[index, sure][None], teacher.boxes[index][None])[0]
+            value = overlap * objects.scores[index, sure].unsqueeze(-1) * (overlap >= self.overlap)
+            worth[index] = value.amax(0)
+        return worth
 
 
 class CrossHead(nn.Module):
@@ -216,7 +224,7 @@ class TeacherBoxes(nn.Module):
         visible = _visible(signal, student)
         labels = torch.where(objects.scores >= self.min_score, objects.labels, -1)
         target = self._assign(student, objects.boxes, labels)
-        score = _owner_score(target, objects, labels)
+        score = _owner_score(target, objects)
         quality = target.scores * visible
         weight = quality.amax(-1) * score
         asked = quality * (1 - self.soft + self.soft * score).unsqueeze(-1)
@@ -281,17 +289,9 @@ def _box_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     return (gap * weight[seen]).sum() / weight.sum().clamp(min=1.0)
 
 
-def _largest(values: Tensor, dim: int) -> Tensor:
-    """Returns the maximum of non-negative values; 0 where the axis is empty."""
-    return values.amax(dim) if values.shape[dim] else values.sum(dim)
-
-
 @torch.no_grad()
-def _owner_score(target: Assignment, objects: Objects, labels: Tensor) -> Tensor:
-    """Returns ``(B, P)``: the score of the object that a cell answers for, 0 for background.
-
-    An assignment names the object by its box and class, which NMS leaves to one object only.
-    """
-    same = (target.boxes.unsqueeze(2) == objects.boxes.unsqueeze(1)).all(-1)  # (B, P, G)
-    same &= target.scores.argmax(-1).unsqueeze(2) == labels.unsqueeze(1)
-    return _largest(same * objects.scores.unsqueeze(1), dim=2) * (target.weights > 0)
+def _owner_score(target: Assignment, objects: Objects) -> Tensor:
+    """Returns ``(B, P)``: the score of the object that a cell answers for, 0 for background."""
+    if objects.scores.shape[1] == 0:
+        return torch.zeros_like(target.weights)
+    return objects.scores.gather(1, target.owner.clamp(min=0)) * (target.owner >= 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,18 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from edgekd.errors import ProofError
-from edgekd.export.integer_graph import Grid, IntegerGraph, IntegerOperator, Weight
+from edgekd.export.integer_graph import (
+    OUTSIDE,
+    ZERO,
+    Addresses,
+    Grid,
+    IntegerGraph,
+    IntegerOperator,
+    Move,
+    Weight,
+    each,
+)
+from edgekd.export.replay import Reading, flat, normalised, padded, reduced, windowed
 from edgekd.modelfile.onnx_graph import OnnxGraph, read_onnx
 
 _KINDS = {
@@ -20,16 +32,22 @@ _KINDS = {
     "Gemm": "linear",
     "MatMul": "linear",
     "Add": "add",
+    "Sub": "sub",
     "Mul": "mul",
-    "Concat": "concat",
     "MaxPool": "max_pool",
     "AveragePool": "mean",
     "GlobalAveragePool": "mean",
     "ReduceMean": "mean",
-    "Resize": "resize",
     "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Softmax": "softmax",
 }
-_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+_MOVES = (
+    "Concat DepthToSpace Expand Flatten Gather Identity Pad Reshape Resize Slice SpaceToDepth Split "
+    "Squeeze Tile Transpose Unsqueeze"
+).split()
+_BATCHED = 2
+"""Axes before rows and columns."""
 
 
 def onnx_integer_graph(path: Path) -> IntegerGraph:
@@ -46,39 +64,76 @@ class _Reader:
     def __init__(self, path: Path, source: OnnxGraph) -> None:
         self._path, self._source = path, source
         self._grids: dict[str, Grid] = {}
-        self._operators: list[IntegerOperator] = []
-        self._same: dict[str, str] = {}
+        self._steps: list[IntegerOperator | Move] = []
+        self._names: dict[str, str] = {}
         self._input = ""
         self._floats: list[str] = []
 
     def graph(self) -> IntegerGraph:
         for node in self._source.nodes:
-            if node.op_type == "QuantizeLinear":
-                self._read(node)
-        outputs = tuple(self._quantized(name) for name in self._source.outputs)
+            self._read(node)
         return IntegerGraph(
             self._path.name,
             self._input,
+            self._source.shapes[self._input],
             self._grids,
-            tuple(self._operators),
-            outputs,
+            tuple(self._steps),
+            tuple(self._names.get(name, name) for name in self._source.outputs),
             tuple(self._floats),
         )
 
-    def _read(self, quantize: NodeProto) -> None:
+    def _read(self, node: NodeProto) -> None:
+        if node.op_type == "QuantizeLinear":
+            self._quantize(node)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in self._names:
+            self._names[node.output[0]] = self._names[node.input[0]]
+        elif node.op_type in _MOVES:
+            self._move(node)
+
+    def _move(self, node: NodeProto) -> None:
+        """Adds a move between quantized tensors; one of constants alone is none."""
+        tensors = [name for name in node.input if name and name not in self._source.constants]
+        names = tuple(self._names[name] for name in tensors if name in self._names)
+        if not names or len(names) < len(tensors):
+            return
+        apply = self._resize(node) if node.op_type == "Resize" else self._applied(node, tensors)
+        for index, output in enumerate(node.output):
+            self._steps.append(Move(f"{node.name}:{index}", names, output, _item(apply, index)))
+            self._names[output] = output
+            self._grids[output] = self._grids[names[0]]
+
+    def _quantize(self, quantize: NodeProto) -> None:
         output, relu = quantize.output[0], None
+        self._names[output] = output
         readers = self._source.consumers.get(output, [])
         if len(readers) == 1 and readers[0].op_type == "Max":
             # A ReLU on the integers themselves, whose zero is the zero point.
             output, relu = readers[0].output[0], math.inf
+            self._names[output] = output
+        name = quantize.input[0]
         grid = self._grid(quantize)
         self._grids[output] = grid
-        source = self._source.producers.get(quantize.input[0])
+        source = self._source.producers.get(name)
         if source is None:
             self._input = output
-            return
-        if source.op_type == "DequantizeLinear" or source.op_type in _VIEWS:
-            self._same[output] = self._quantized(quantize.input[0])
+        elif name in self._names and relu is None and self._grids[self._names[name]] == grid:
+            # Rounding a second time on the same grid.
+            self._steps.append(
+                Move(quantize.name, (self._names[name],), output, lambda inputs: inputs[0])
+            )
+        else:
+            self._compute(source, name, output, grid, relu)
+
+    def _compute(
+        self, source: NodeProto, name: str, output: str, grid: Grid, relu: float | None
+    ) -> None:
+        """Adds the operator ``source``, which makes the float tensor ``name`` of ``output``."""
+        shape = self._source.shapes[name]
+        if name in self._names:
+            inputs = (self._names[name],)
+            self._steps.append(
+                IntegerOperator(source.name, "requantize", inputs, output, grid, relu, shape=shape)
+            )
             return
         if source.op_type in ("Relu", "Clip"):
             relu = math.inf if source.op_type == "Relu" else self._upper(source)
@@ -87,27 +142,98 @@ class _Reader:
             raise ProofError(f"{self._path.name}: the proof does not know {source.op_type}")
         kind = _KINDS[source.op_type]
         weighted = kind in ("conv", "linear")
-        tensors = source.input[:1] if weighted or kind == "resize" else source.input
-        inputs = [n for n in tensors if n and n not in self._source.constants]
-        try:
-            names = tuple(self._quantized(n) for n in inputs)
-        except _FloatIslandError:
+        tensors = source.input[:1] if weighted else source.input
+        active = [n for n in tensors if n and n not in self._source.constants]
+        if any(n not in self._names for n in active):
             self._floats.append(f"{source.op_type} {source.name}")
             return
-        weight = self._weight(source) if weighted else None
-        attributes = _attributes(source)
-        self._operators.append(
-            IntegerOperator(source.name, kind, names, output, grid, relu, weight, attributes)
+        self._steps.append(
+            IntegerOperator(
+                source.name,
+                kind,
+                tuple(self._names[n] for n in active),
+                output,
+                grid,
+                relu,
+                self._weight(source) if weighted else None,
+                _convolution(source) if kind == "conv" else {},
+                shape,
+                self._reading(source, kind),
+            )
         )
 
-    def _quantized(self, name: str) -> str:
-        node = self._source.producers.get(name)
-        while node is not None and node.op_type in _VIEWS:
-            node = self._source.producers.get(node.input[0])
-        if node is None or node.op_type != "DequantizeLinear":
-            raise _FloatIslandError(f"{self._path.name}: {name} is a float island")
-        name = str(node.input[0])
-        return self._same.get(name, name)
+    def _reading(self, node: NodeProto, kind: str) -> Reading:
+        values, shape = _attributes(node), self._source.shapes[node.input[0]]
+        if kind == "conv":
+            return padded(_border(values))
+        if kind == "linear":
+            return flat(shape[-1])
+        if kind == "softmax":
+            return normalised(values.get("axis", -1))
+        if node.op_type == "GlobalAveragePool":
+            return reduced(range(_BATCHED, len(shape)))
+        if node.op_type == "ReduceMean":
+            axes = self._constant(node.input[1]) if len(node.input) > 1 else values["axes"]
+            return reduced([int(axis) for axis in axes])
+        if kind in ("max_pool", "mean"):
+            return self._pool(node, values, shape)
+        return each
+
+    def _pool(self, node: NodeProto, values: dict[str, Any], shape: tuple[int, ...]) -> Reading:
+        kernel, stride = tuple(values["kernel_shape"]), tuple(values.get("strides", (1, 1)))
+        left, right, top, bottom = _border(values)
+        made = self._source.shapes[node.output[0]]
+        # With ceil_mode the last window may reach over the border.
+        bottom, right = (
+            max(after, (made[axis] - 1) * step + reach - shape[axis] - before)
+            for axis, step, reach, before, after in zip(
+                (2, 3), stride, kernel, (top, left), (bottom, right), strict=True
+            )
+        )
+        counted = node.op_type == "AveragePool" and values.get("count_include_pad", 0)
+        fill = ZERO if counted else OUTSIDE
+        return windowed(kernel, stride, (left, right, top, bottom), fill=fill)
+
+    def _applied(self, node: NodeProto, tensors: Sequence[str]) -> Callable[..., list[Addresses]]:
+        """Returns what the specification's own implementation of a node does to addresses."""
+        from onnx.reference import ReferenceEvaluator
+
+        moved = NodeProto()
+        moved.CopyFrom(node)
+        if node.op_type == "Pad":
+            value = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else 0
+            if value or _attributes(node).get("mode", b"constant") != b"constant":
+                raise ProofError(f"{self._path.name}: {node.name} has a border that is not zeros")
+            del moved.input[2:]
+            moved.input.append("border")
+        opsets = {item.domain: item.version for item in self._source.model.opset_import}
+        evaluator = ReferenceEvaluator(moved, opsets=opsets)
+        fixed = {n: self._constant(n) for n in moved.input if n in self._source.constants}
+        fixed["border"] = np.array(ZERO, np.int32)
+
+        def apply(inputs: Sequence[Addresses]) -> list[Addresses]:
+            given = fixed | dict(zip(tensors, inputs, strict=True))
+            return [np.asarray(a) for a in evaluator.run(None, {n: given[n] for n in moved.input})]
+
+        return apply
+
+    def _resize(self, node: NodeProto) -> Callable[..., list[Addresses]]:
+        """Returns a nearest resize to a whole multiple, where all ways of rounding agree."""
+        before, after = (self._source.shapes[n] for n in (node.input[0], node.output[0]))
+        whole = all(large % small == 0 for small, large in zip(before, after, strict=True))
+        if not whole or _attributes(node).get("mode", b"nearest") != b"nearest":
+            raise ProofError(
+                f"{self._path.name}: {node.name} resizes {before} to {after}; the proof knows the "
+                "nearest neighbour at a whole multiple"
+            )
+
+        def apply(inputs: Sequence[Addresses]) -> list[Addresses]:
+            places = inputs[0]
+            for axis, (small, large) in enumerate(zip(before, after, strict=True)):
+                places = places.repeat(large // small, axis)
+            return [places]
+
+        return apply
 
     def _grid(self, node: NodeProto) -> Grid:
         scale, zero_point = self._constant(node.input[1]), self._constant(node.input[2])
@@ -144,22 +270,25 @@ class _Reader:
         return float(self._constant(clip.input[2]))
 
 
-class _FloatIslandError(ProofError):
-    """A tensor that should be integer is not."""
+def _item(
+    apply: Callable[..., list[Addresses]], index: int
+) -> Callable[[Sequence[Addresses]], Addresses]:
+    return lambda inputs: apply(inputs)[index]
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
-    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type not in ("Conv", "MaxPool"):
-        return {}
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _border(values: dict[str, Any]) -> tuple[int, int, int, int]:
     top, left, bottom, right = values.get("pads", [0, 0, 0, 0])
-    result: dict[str, Any] = {
+    return (left, right, top, bottom)
+
+
+def _convolution(node: NodeProto) -> dict[str, Any]:
+    values = _attributes(node)
+    return {
         "stride": tuple(values.get("strides", [1, 1])),
-        "padding": (left, right, top, bottom),
+        "dilation": tuple(values.get("dilations", [1, 1])),
+        "groups": values.get("group", 1),
     }
-    if node.op_type == "Conv":
-        result["dilation"] = tuple(values.get("dilations", [1, 1]))
-        result["groups"] = values.get("group", 1)
-    else:
-        result["kernel"] = tuple(values["kernel_shape"])
-    return result

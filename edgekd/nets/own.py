@@ -7,12 +7,14 @@ recipe, never from a checkpoint. Its weights are read without unpickling code.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
@@ -72,6 +74,23 @@ def call_factory(source: str) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise ModelError(f"{source}: returned a {type(net).__name__}, expected a torch.nn.Module")
     return net
+
+
+def place_of(node: torch.fx.Node) -> str:
+    """Returns an operator of an exported graph and where the user's code has it.
+
+    Such as ``softmax in 'head.act' (my_model.py, line 64)``, from what `torch.export` notes down.
+    """
+    name = str(node.target).removeprefix("aten.").split(".")[0]
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, owner = (str(item) for item in stack[-1]) if stack else ("", "the network")
+    # The user's network is the `net` of an `OwnNet`, which is the `net` of a `TappedNet`.
+    inner = re.sub(r"^net\.(net\.)?", "", f"{path}.").removesuffix(".")
+    where = f"'{inner}'" if inner else owner.rpartition(".")[2]
+    frames = re.findall(r'File "(.+)", line (\d+)', node.meta.get("stack_trace") or "")
+    torchs = str(Path(torch.__file__).parent)
+    calls = [f" ({Path(file).name}, line {line})" for file, line in frames if torchs not in file]
+    return f"{name} in {where}{calls[-1] if calls else ''}"
 
 
 def load_state(net: nn.Module, path: Path) -> None:

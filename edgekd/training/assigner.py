@@ -14,14 +14,16 @@ class Assignment:
 
     Attributes:
         scores: ``(B, P, C)`` soft class targets in [0, 1]; zero for background.
-        boxes: ``(B, P, 4)`` xyxy of the assigned object, input pixels.
+        boxes: ``(B, P, 4)`` xyxy of the assigned object, input pixels; zero for background.
         weights: ``(B, P)`` of each positive in the box loss; zero for background.
+        owner: ``(B, P)`` index of the assigned object in its image, -1 for background.
         valid: ``(B, P, C)`` False where an ignore region hides a background cell.
     """
 
     scores: Tensor
     boxes: Tensor
     weights: Tensor
+    owner: Tensor
     valid: Tensor
 
 
@@ -66,51 +68,71 @@ class TaskAlignedAssigner:
             ignore: ``(B, M, 4)`` ignore regions, zero-padded.
             ignore_labels: ``(B, M)`` class hidden there, -1 for every class.
         """
-        classes = probabilities.shape[-1]
-        if objects.shape[1] == 0:  # A batch without any object: one row of padding.
-            objects = objects.new_zeros((len(objects), 1, 4))
-            labels = labels.new_full((len(labels), 1), -1)
-        real = labels >= 0
-        overlap = pairwise_iou(objects, boxes)  # (B, G, P)
-        index = labels.clamp(min=0).unsqueeze(-1).expand(-1, -1, boxes.shape[1])
-        score = probabilities.transpose(1, 2).gather(1, index)  # (B, G, P)
-        inside, near = _reach(centres, strides, objects)
-        candidate = (inside | near) & real.unsqueeze(-1)
-        alignment = score.pow(self.alpha) * overlap.pow(self.beta) * candidate
+        batch, cells, classes = probabilities.shape
+        image, rank = torch.nonzero(labels >= 0, as_tuple=True)  # (N,) real objects of the batch
+        wanted, label = objects[image, rank], labels[image, rank]
+        inside, near = _reach(centres, strides, wanted)
+        item, cell = torch.nonzero(inside | near, as_tuple=True)  # (K,) candidates
+        overlap = paired_iou(wanted[item], boxes[image[item], cell])
+        score = probabilities[image[item], cell, label[item]]
+        alignment = score.pow(self.alpha) * overlap.pow(self.beta)
 
         # The tiny term orders candidates that do not overlap yet, so that every object is learnt
         # from the first step on.
-        ranked = (alignment + 1e-9 * score) * candidate
-        best = ranked.topk(min(self.top_k, ranked.shape[-1]), dim=-1).indices
-        chosen = torch.zeros_like(candidate).scatter_(-1, best, True) & candidate
-        contested = chosen.sum(1, keepdim=True) > 1
-        owner = torch.where(chosen, overlap, -1.0).argmax(1)  # (B, P)
-        sole = torch.zeros_like(chosen).scatter_(1, owner.unsqueeze(1), True)
-        chosen = torch.where(contested, chosen & sole, chosen)
-        positive = chosen.any(1)
-        owner = chosen.float().argmax(1)
+        chosen = _best_of_each(item, alignment + 1e-9 * score, self.top_k, len(wanted))
+        item, cell, overlap, alignment = (v[chosen] for v in (item, cell, overlap, alignment))
+        place = image[item] * cells + cell
+        owns = _first_best(place, overlap, item, batch * cells)
+        item, place, overlap, alignment = (v[owns] for v in (item, place, overlap, alignment))
+        peak = _highest(item, alignment, len(wanted))
+        top_overlap = _highest(item, overlap, len(wanted))
+        reached = alignment / (peak[item] + 1e-12) * top_overlap[item]
 
-        alignment = alignment * chosen
-        peak = alignment.amax(-1, keepdim=True)
-        top_overlap = (overlap * chosen).amax(-1, keepdim=True)
-        quality = (alignment / (peak + 1e-12) * top_overlap).amax(1) * positive  # (B, P)
-
-        assigned = labels.clamp(min=0).gather(1, owner)
-        scores = torch.zeros_like(probabilities)
-        scores.scatter_(-1, assigned.unsqueeze(-1), quality.unsqueeze(-1))
+        quality = probabilities.new_zeros(batch * cells)
+        quality[place] = reached.to(quality.dtype)
+        owner = torch.full((batch * cells,), -1, device=place.device)
+        owner[place] = rank[item]
+        scores = probabilities.new_zeros(batch * cells, classes)
+        scores[place, label[item]] = reached.to(quality.dtype)
+        targets = objects.new_zeros(batch * cells, 4)
+        targets[place] = wanted[item]
         hidden = hidden_cells(centres, ignore, ignore_labels, classes)
+        owner = owner.view(batch, cells)
         return Assignment(
-            scores=scores,
-            boxes=objects.gather(1, owner.unsqueeze(-1).expand(-1, -1, 4)),
-            weights=quality,
-            valid=~hidden | positive.unsqueeze(-1),
+            scores=scores.view(batch, cells, classes),
+            boxes=targets.view(batch, cells, 4),
+            weights=quality.view(batch, cells),
+            owner=owner,
+            valid=~hidden | (owner >= 0).unsqueeze(-1),
         )
 
 
+def _best_of_each(item: Tensor, value: Tensor, count: int, items: int) -> Tensor:
+    """Returns the indices of the ``count`` highest values of each item, or of all that it has."""
+    falling = torch.argsort(value, descending=True, stable=True)
+    grouped = falling[torch.argsort(item[falling], stable=True)]
+    start = torch.searchsorted(item[grouped], torch.arange(items, device=item.device))
+    place = torch.arange(len(item), device=item.device) - start[item[grouped]]
+    return grouped[place < count]
+
+
+def _first_best(place: Tensor, overlap: Tensor, item: Tensor, places: int) -> Tensor:
+    """Returns which claims win their place: the highest overlap, of equal ones the first object."""
+    winner = overlap == _highest(place, overlap, places)[place]
+    first = torch.full((places,), torch.iinfo(item.dtype).max, device=item.device)
+    first.scatter_reduce_(0, place[winner], item[winner], "amin")
+    return winner & (item == first[place])
+
+
+def _highest(index: Tensor, value: Tensor, count: int) -> Tensor:
+    """Returns ``(count,)``: the highest value of each index, 0 where it has none."""
+    return value.new_zeros(count).scatter_reduce_(0, index, value, "amax")
+
+
 def _reach(centres: Tensor, strides: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns which cells lie inside ``(B, G, P)``, and which within one cell of the middle."""
+    """Returns which cells lie inside ``(..., P)``, and which within one cell of the middle."""
     x, y = centres[:, 0], centres[:, 1]
-    left, top, right, bottom = objects.unsqueeze(-1).unbind(2)
+    left, top, right, bottom = objects.unsqueeze(-1).unbind(-2)
     inside = (x > left) & (x < right) & (y > top) & (y < bottom)
     near = ((left + right) / 2 - x).abs() < strides
     near &= ((top + bottom) / 2 - y).abs() < strides
@@ -129,6 +151,14 @@ def hidden_cells(centres: Tensor, ignore: Tensor, ignore_labels: Tensor, classes
     every = torch.arange(classes, device=centres.device)
     covers = (ignore_labels.unsqueeze(-1) == every) | (ignore_labels.unsqueeze(-1) < 0)
     return (inside.unsqueeze(-1) & covers.unsqueeze(2)).any(1)
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Returns IoU ``(N,)`` of ``(N, 4)`` and ``(N, 4)`` xyxy boxes, row by row."""
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    overlap = (high - low).clamp(min=0).prod(-1)
+    area_a, area_b = ((box[:, 2:] - box[:, :2]).clamp(min=0).prod(-1) for box in (a, b))
+    return overlap / (area_a + area_b - overlap + 1e-9)
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
