@@ -73,11 +73,12 @@ def demo_recipe() -> Recipe:
     return load_recipe(catalog_folder("models") / DEMO / "recipes" / "demo.yaml")
 
 
-def fitted_recipe(data: Path) -> tuple[Recipe, Dataset]:
+def fitted_recipe(data: Path, *, own_teacher: bool = False) -> tuple[Recipe, Dataset]:
     """Returns a recipe that fits a data set, and the training split that it was fitted to.
 
-    Where EdgeKD ships a teacher for these very classes its recipe is the start; else input size
-    and channels follow the images, and the family follows the task.
+    Where EdgeKD ships a teacher for these very classes its recipe is the start; else, and for a
+    user who brings a teacher, input size and channels follow the images, and the family follows
+    the task.
 
     Raises:
         DataError: The data set is not recognised, or its training split is empty.
@@ -85,8 +86,8 @@ def fitted_recipe(data: Path) -> tuple[Recipe, Dataset]:
     train = load(data, "train")
     if not train.samples:
         raise DataError(f"{data}: split 'train' has no usable image")
-    shipped = shipped_for(train.classes) if train.task is Task.DETECTION else None
-    if shipped:
+    shipped = None if own_teacher else shipped_for(train.classes)
+    if shipped and train.task is Task.DETECTION:
         return override(load_recipe(shipped.recipe), {"data.path": str(data)}), train
     detects = train.task is Task.DETECTION
     first = read_image(train.samples[0], 3)

@@ -21,8 +21,12 @@ from edgekd.data.demo import CLASSES, write_demo_set
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """EdgeKD works offline; a test that reaches for the network must fail."""
 
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise AssertionError("a test tried to open a network connection")
+    connect = socket.socket.connect
+
+    def refuse(opened: socket.socket, address: object) -> None:
+        if opened.family != socket.AF_UNIX:  # Worker processes talk through those.
+            raise AssertionError(f"a test tried to open a network connection to {address}")
+        connect(opened, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
 

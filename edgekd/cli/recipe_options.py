@@ -98,7 +98,7 @@ def _recipe(options: dict[str, Any], default_student: str | None) -> Recipe:
     if options["recipe_file"]:
         recipe = load_recipe(options["recipe_file"])
     elif options["data"]:
-        recipe, _ = fitted_recipe(options["data"].resolve())
+        recipe, _ = fitted_recipe(options["data"].resolve(), own_teacher=bool(options["teacher"]))
     else:
         recipe = demo_recipe()
     changes: dict[str, Any] = {}

@@ -1,15 +1,36 @@
-"""A TFLite file as an `IntegerGraph`: NCHW weights, padding folded into its operator."""
+"""A TFLite file as an `IntegerGraph`: NCHW weights, tensors as the file stores them (NHWC)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.errors import ProofError
-from edgekd.export.integer_graph import Grid, IntegerGraph, IntegerOperator, Weight
+from edgekd.export.integer_graph import (
+    OUTSIDE,
+    ZERO,
+    Addresses,
+    Grid,
+    IntegerGraph,
+    IntegerOperator,
+    Move,
+    Weight,
+    each,
+)
+from edgekd.export.replay import (
+    IMAGE_LAST,
+    Border,
+    Reading,
+    flat,
+    normalised,
+    padded,
+    reduced,
+    windowed,
+)
 from edgekd.modelfile.tflite_graph import TfliteGraph, TfliteOperator, TfliteTensor, read_tflite
 
 _KINDS = {
@@ -17,20 +38,21 @@ _KINDS = {
     "DEPTHWISE_CONV_2D": "conv",
     "FULLY_CONNECTED": "linear",
     "ADD": "add",
+    "SUB": "sub",
     "MUL": "mul",
-    "CONCATENATION": "concat",
     "MAX_POOL_2D": "max_pool",
     "AVERAGE_POOL_2D": "mean",
     "MEAN": "mean",
-    "RESIZE_NEAREST_NEIGHBOR": "resize",
     "LOGISTIC": "sigmoid",
+    "TANH": "tanh",
+    "SOFTMAX": "softmax",
+    "QUANTIZE": "requantize",
 }
-_PADS = ("PAD", "PADV2")
-_VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _RELU = {0: None, 1: math.inf, 3: 6.0}
 _SAME = 0
+_LOWEST = -128
 
-Padding = tuple[int, int, int, int]
+Moving = Callable[[Sequence[Addresses]], Addresses]
 
 
 def tflite_graph(path: Path) -> tuple[IntegerGraph, dict[str, int]]:
@@ -49,60 +71,60 @@ class _Reader:
         self._path, self._source = path, source
         self.indices: dict[str, int] = {}
         self._grids: dict[str, Grid] = {}
-        self._padded: dict[int, tuple[TfliteTensor, Padding]] = {}
-        self._views: dict[int, TfliteTensor] = {}
-        self._operators: list[IntegerOperator] = []
+        self._steps: list[IntegerOperator | Move] = []
         self._floats: list[str] = []
 
     def graph(self) -> IntegerGraph:
         source = self._source
+        entry = source.inputs[0]
+        if not entry.is_integer:
+            raise ProofError(f"{self._path.name}: input {entry.name!r} is {entry.dtype}, not INT8")
+        name = self._tensor(entry)
         for operator in source.operators:
             self._read(operator)
         return IntegerGraph(
             self._path.name,
-            self._tensor(source.inputs[0]),
+            name,
+            entry.shape,
             self._grids,
-            tuple(self._operators),
-            tuple(self._tensor(self._views.get(t.index, t)) for t in source.outputs),
+            tuple(self._steps),
+            tuple(f"{tensor.index}" for tensor in source.outputs),
             tuple(self._floats),
+            channels_last=True,
         )
 
     def _read(self, operator: TfliteOperator) -> None:
-        (output,) = operator.outputs
         active = [t for t in operator.inputs if t.data is None]
-        if not output.is_integer or not all(t.is_integer for t in active):
-            self._floats.append(f"{operator.native} {output.name}")
-            return
-        if operator.native in _PADS:
-            self._padded[output.index] = (self._origin(active[0]), _pads(operator))
-            return
-        if operator.native in _VIEWS:
-            self._views[output.index] = self._origin(active[0])
-            return
-        if operator.native not in _KINDS:
+        if not all(t.is_integer for t in (*active, *operator.outputs)):
+            self._floats.append(f"{operator.native} {operator.outputs[0].name}")
+        elif operator.native in _KINDS:
+            self._compute(operator, active)
+        elif operator.native in _MOVES:
+            names = tuple(self._tensor(t) for t in active)
+            for rank, output in enumerate(operator.outputs):
+                apply = _MOVES[operator.native](operator, rank)
+                name = f"{operator.native} {output.index}"
+                self._steps.append(Move(name, names, self._tensor(output), apply))
+        else:
             raise ProofError(f"{self._path.name}: the proof does not know {operator.native}")
+
+    def _compute(self, operator: TfliteOperator, active: Sequence[TfliteTensor]) -> None:
+        (output,) = operator.outputs
         kind = _KINDS[operator.native]
-        inputs, before = [], (0, 0, 0, 0)
-        for tensor in active:
-            origin, pads = self._padded.get(tensor.index, (self._origin(tensor), (0, 0, 0, 0)))
-            inputs.append(self._tensor(origin))
-            before = pads
-        relu = _RELU[getattr(operator.options, "fusedActivationFunction", 0)]
-        self._operators.append(
+        self._steps.append(
             IntegerOperator(
                 f"{operator.native} {output.index}",
                 kind,
-                tuple(inputs),
+                tuple(self._tensor(tensor) for tensor in active),
                 self._tensor(output),
                 _grid(output),
-                relu,
+                _RELU[getattr(operator.options, "fusedActivationFunction", 0)],
                 _weight(operator) if kind in ("conv", "linear") else None,
-                _attributes(operator, before),
+                _convolution(operator) if kind == "conv" else {},
+                output.shape,
+                _reading(operator, kind),
             )
         )
-
-    def _origin(self, tensor: TfliteTensor) -> TfliteTensor:
-        return self._views.get(tensor.index, tensor)
 
     def _tensor(self, tensor: TfliteTensor) -> str:
         name = f"{tensor.index}"
@@ -113,14 +135,6 @@ class _Reader:
 
 def _grid(tensor: TfliteTensor) -> Grid:
     return Grid(float(tensor.scales[0]), int(tensor.zero_points[0]))
-
-
-def _pads(operator: TfliteOperator) -> Padding:
-    """Returns (left, right, top, bottom) of an NHWC pad."""
-    table = operator.inputs[1].data
-    if table is None:
-        raise ProofError(f"{operator.native}: its padding is not a constant")
-    return (int(table[2, 0]), int(table[2, 1]), int(table[1, 0]), int(table[1, 1]))
 
 
 def _weight(operator: TfliteOperator) -> Weight:
@@ -140,36 +154,156 @@ def _weight(operator: TfliteOperator) -> Weight:
     return Weight(np.ascontiguousarray(values), scales, reals, step)
 
 
-def _attributes(operator: TfliteOperator, before: Padding) -> dict[str, Any]:
-    options = operator.options
-    if operator.native in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        depthwise = operator.native == "DEPTHWISE_CONV_2D"
-        kernel = operator.inputs[1].shape[1:3]
-        stride = (int(options.strideH), int(options.strideW))
-        dilation = (int(options.dilationHFactor), int(options.dilationWFactor))
-        reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-        padding = _padding(operator, reach, stride, before)  # type: ignore[arg-type]
-        channels = operator.inputs[0].shape[3]
-        groups = channels if depthwise else channels // operator.inputs[1].shape[3]
-        return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if operator.native == "MAX_POOL_2D":
-        kernel = (int(options.filterHeight), int(options.filterWidth))
-        stride = (int(options.strideH), int(options.strideW))
-        padding = _padding(operator, kernel, stride, before)
-        return {"kernel": kernel, "stride": stride, "padding": padding}
-    return {}
+def _convolution(operator: TfliteOperator) -> dict[str, Any]:
+    channels = operator.inputs[0].shape[3]
+    depthwise = operator.native == "DEPTHWISE_CONV_2D"
+    return {
+        "stride": _stride(operator),
+        "dilation": _dilation(operator),
+        "groups": channels if depthwise else channels // operator.inputs[1].shape[3],
+    }
 
 
-def _padding(
-    operator: TfliteOperator, kernel: tuple[int, int], stride: tuple[int, int], before: Padding
-) -> Padding:
-    """Returns the padding in all: what a PAD before did, and what the operator does itself."""
+def _stride(operator: TfliteOperator) -> tuple[int, int]:
+    return (int(operator.options.strideH), int(operator.options.strideW))
+
+
+def _dilation(operator: TfliteOperator) -> tuple[int, int]:
+    return (int(operator.options.dilationHFactor), int(operator.options.dilationWFactor))
+
+
+def _reading(operator: TfliteOperator, kind: str) -> Reading:
+    if kind == "conv":
+        height, width = operator.inputs[1].shape[1:3]
+        down, across = _dilation(operator)
+        border = _border(operator, ((height - 1) * down + 1, (width - 1) * across + 1))
+        return padded(border, IMAGE_LAST)
+    if kind == "linear":
+        return flat(operator.inputs[1].shape[1])
+    if kind == "softmax":
+        return normalised(-1)
+    if operator.native == "MEAN":
+        return reduced([int(axis) for axis in _constant(operator, 1).ravel()])
+    if kind in ("max_pool", "mean"):
+        kernel = (int(operator.options.filterHeight), int(operator.options.filterWidth))
+        return windowed(kernel, _stride(operator), _border(operator, kernel), IMAGE_LAST)
+    return each
+
+
+def _border(operator: TfliteOperator, reach: tuple[int, int]) -> Border:
+    """Returns the padding that an operator does itself, the larger half behind."""
     if operator.options.padding != _SAME:
-        return before
+        return (0, 0, 0, 0)
     shape = operator.inputs[0].shape[1:3]
     around: list[int] = []
-    for size, reach, step in zip(shape, kernel, stride, strict=True):
-        total = max((math.ceil(size / step) - 1) * step + reach - size, 0)
+    for size, length, step in zip(shape, reach, _stride(operator), strict=True):
+        total = max((math.ceil(size / step) - 1) * step + length - size, 0)
         around += [total // 2, total - total // 2]
     top, bottom, left, right = around
-    return (before[0] + left, before[1] + right, before[2] + top, before[3] + bottom)
+    return (left, right, top, bottom)
+
+
+def _constant(operator: TfliteOperator, index: int) -> Any:  # noqa: ANN401 - of any type
+    data = operator.inputs[index].data
+    if data is None:
+        raise ProofError(
+            f"{operator.native} {operator.outputs[0].name}: input {index} is not a constant"
+        )
+    return data
+
+
+def _reshape(operator: TfliteOperator, rank: int) -> Moving:
+    return lambda inputs: inputs[0].reshape(operator.outputs[rank].shape)
+
+
+def _transpose(operator: TfliteOperator, rank: int) -> Moving:
+    order = _constant(operator, 1).tolist()
+    return lambda inputs: inputs[0].transpose(order)
+
+
+def _pad(operator: TfliteOperator, rank: int) -> Moving:
+    """Returns a pad by real zeros, or by the lowest integer, which only a maximum can stand."""
+    zero = int(operator.outputs[0].zero_points[0])
+    value = int(_constant(operator, 2)) if len(operator.inputs) > 2 else zero
+    if value not in (zero, _LOWEST):
+        raise ProofError(f"{operator.native} {operator.outputs[0].name}: a border of {value}")
+    before_maximum = operator.native == "PADV2" and value == _LOWEST
+    widths, fill = _constant(operator, 1).tolist(), OUTSIDE if before_maximum else ZERO
+    return lambda inputs: np.pad(inputs[0], widths, constant_values=fill)
+
+
+def _strided_slice(operator: TfliteOperator, rank: int) -> Moving:
+    options, shape = operator.options, operator.inputs[0].shape
+    begins, ends, steps = (_constant(operator, index).tolist() for index in (1, 2, 3))
+    if options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask or options.offset:
+        raise ProofError(f"STRIDED_SLICE {operator.outputs[0].name}: masks beyond begin and end")
+    cut = tuple(
+        slice(
+            None if options.beginMask >> axis & 1 else begins[axis],
+            None if options.endMask >> axis & 1 else ends[axis],
+            steps[axis],
+        )
+        for axis in range(len(shape))
+    )
+    return lambda inputs: inputs[0][cut]
+
+
+def _slice(operator: TfliteOperator, rank: int) -> Moving:
+    begins, shape = _constant(operator, 1).tolist(), operator.outputs[0].shape
+    cut = tuple(slice(b, b + size) for b, size in zip(begins, shape, strict=True))
+    return lambda inputs: inputs[0][cut]
+
+
+def _split(operator: TfliteOperator, rank: int) -> Moving:
+    axis = int(_constant(operator, 0 if operator.native == "SPLIT" else 2))
+    ends = np.cumsum([output.shape[axis] for output in operator.outputs])[:-1]
+    return lambda inputs: np.split(inputs[0], ends, axis)[rank]
+
+
+def _gather(operator: TfliteOperator, rank: int) -> Moving:
+    chosen, axis = _constant(operator, 1), operator.options.axis
+    return lambda inputs: inputs[0].take(chosen, axis)
+
+
+def _concatenation(operator: TfliteOperator, rank: int) -> Moving:
+    return lambda inputs: np.concatenate(inputs, operator.options.axis)
+
+
+def _pack(operator: TfliteOperator, rank: int) -> Moving:
+    return lambda inputs: np.stack(inputs, operator.options.axis)
+
+
+def _unpack(operator: TfliteOperator, rank: int) -> Moving:
+    return lambda inputs: inputs[0].take(rank, operator.options.axis)
+
+
+def _resize(operator: TfliteOperator, rank: int) -> Moving:
+    """Returns a nearest resize to a whole multiple, where all ways of rounding agree."""
+    before, after = operator.inputs[0].shape, operator.outputs[0].shape
+    if any(large % small for small, large in zip(before, after, strict=True)):
+        raise ProofError(
+            f"{operator.native} {operator.outputs[0].name}: {before} to {after}; the proof knows "
+            "whole multiples"
+        )
+    down, across = after[1] // before[1], after[2] // before[2]
+    return lambda inputs: inputs[0].repeat(down, 1).repeat(across, 2)
+
+
+_MOVES: dict[str, Callable[[TfliteOperator, int], Moving]] = {
+    "CONCATENATION": _concatenation,
+    "EXPAND_DIMS": _reshape,
+    "GATHER": _gather,
+    "PACK": _pack,
+    "PAD": _pad,
+    "PADV2": _pad,
+    "RESHAPE": _reshape,
+    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "SLICE": _slice,
+    "SPLIT": _split,
+    "SPLIT_V": _split,
+    "SQUEEZE": _reshape,
+    "STRIDED_SLICE": _strided_slice,
+    "TRANSPOSE": _transpose,
+    "UNPACK": _unpack,
+}
+"""What an operator that moves does for its output of a given rank."""

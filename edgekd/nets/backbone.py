@@ -55,23 +55,29 @@ def scale_of(architecture: str, family: str) -> Scale:
 
 
 class Backbone(nn.Module):
-    """Features at strides 4, 8, 16 and 32.
+    """Features at strides 4, 8, 16 and 32, or at 1, 2, 4 and 8 for small images.
+
+    Args:
+        image_channels: 1 or 3.
+        scale: Of the family member.
+        small: Whether the first two reductions are left out, for images of few pixels.
 
     Attributes:
         channels: Channels of the four features, finest first.
     """
 
-    def __init__(self, image_channels: int, scale: Scale) -> None:
+    def __init__(self, image_channels: int, scale: Scale, *, small: bool = False) -> None:
         super().__init__()
         stem, *widths = (round_channels(c * scale.width) for c in _CHANNELS)
         self.channels = tuple(widths)
-        self.stem = ConvNormAct(image_channels, stem, 3, 2)
+        self.stem = ConvNormAct(image_channels, stem, 3, 1 if small else 2)
         stages = []
         for index, (outputs, depth) in enumerate(zip(widths, scale.depth, strict=True)):
             inputs = stem if index == 0 else widths[index - 1]
             block = FusedInvertedResidual if index < 2 else InvertedResidual
             expansion = 2.0 if index < 2 else 3.0
-            blocks: list[nn.Module] = [block(inputs, outputs, 2, expansion)]
+            stride = 1 if small and index == 0 else 2
+            blocks: list[nn.Module] = [block(inputs, outputs, stride, expansion)]
             blocks += [block(outputs, outputs, 1, expansion) for _ in range(depth)]
             if index == 3:
                 blocks.append(PoolPyramid(outputs))
@@ -79,7 +85,7 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the features at strides 4, 8, 16, 32 for ``x`` of ``(B, C, H, W)``."""
+        """Returns the four features, finest first, for ``x`` of ``(B, C, H, W)``."""
         features = []
         x = self.stem(x)
         for stage in self.stages:

@@ -25,6 +25,9 @@ from edgekd.types import Priors, Task
 
 _KEY = "edgekd"
 
+SMALL_PIXELS = 64
+"""Inputs up to this side get a classifier with a stride of 8 in place of 32."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnCard:
@@ -128,7 +131,12 @@ def build(card: Card, seed: int = 0) -> Net:
         torch.manual_seed(seed)
         if card.architecture.startswith("edgecls"):
             scale = scale_of(card.architecture, "edgecls")
-            net = EdgeCls(scale=scale, classes=len(card.classes), channels=card.channels)
+            net = EdgeCls(
+                scale=scale,
+                classes=len(card.classes),
+                channels=card.channels,
+                small=max(card.height, card.width) <= SMALL_PIXELS,
+            )
         else:
             scale = scale_of(card.architecture, "edgedet")
             net = EdgeDet(

@@ -12,15 +12,23 @@ from edgekd.nets.blocks import ConvNormAct, round_channels
 class EdgeCls(nn.Module):
     """Classifier with global average pooling.
 
+    Args:
+        scale: Of the family member.
+        classes: Number of logits.
+        channels: Of the image.
+        small: For images of few pixels, which a stride of 32 would shrink to a point.
+
     Attributes:
         strides: Empty; a classifier has no levels.
     """
 
     strides: tuple[int, ...] = ()
 
-    def __init__(self, *, scale: Scale, classes: int, channels: int = 3) -> None:
+    def __init__(
+        self, *, scale: Scale, classes: int, channels: int = 3, small: bool = False
+    ) -> None:
         super().__init__()
-        self.backbone = Backbone(channels, scale)
+        self.backbone = Backbone(channels, scale, small=small)
         hidden = round_channels(self.backbone.channels[-1] * 2)
         self.features = ConvNormAct(self.backbone.channels[-1], hidden)
         # A 1x1 convolution rather than a linear layer: no reshape with a symbolic batch in between.
