@@ -307,7 +307,7 @@ def bundle(shop: Workshop, record: RunRecord, files: Path) -> Path:
 
     inputs = {
         "files": {a.path.name: a.sha256 for a in exported_files(files)},
-        "record": digest(to_mapping(record)),
+        "report": sha256_of(shop.run.path / "report" / "report.json"),
         "val": fingerprint(shop.val),
         "edgekd": edgekd.__version__,
     }
@@ -427,6 +427,8 @@ def _exhibits(shop: Workshop, assessment: Assessment) -> tuple[Exhibit, ...]:
         for k in ("teacher", "student-float", "int8-tflite", "int8-onnx-host")
         if k in assessment.predictions
     ][:3]
+    if not keys:
+        return ()
     crowded = sorted(shop.val.samples, key=lambda s: (-len(s.boxes), s.image_id))
     step = max(1, len(crowded) // max(1, 2 * shop.recipe.report.exhibits))
     chosen = crowded[::step][: shop.recipe.report.exhibits]

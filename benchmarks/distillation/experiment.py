@@ -30,7 +30,7 @@ from edgekd.recipe import Recipe
 from edgekd.runfolder import RunFolder, digest
 from edgekd.strict import to_mapping
 from edgekd.training.inference import network_predictions
-from edgekd.types import Dataset, Detections, Task
+from edgekd.types import Dataset, Detections, OutputContract, Task
 from edgekd.workshop import Workshop, calibration_batches, open_workshop
 
 CPU = torch.device("cpu")
@@ -170,7 +170,10 @@ def _calibrated(shop: Workshop, checkpoint: Path) -> Callable[..., Any]:
 
 
 def _predicted(
-    shop: Workshop, forward: Callable[..., Any], outputs: Any, title: str
+    shop: Workshop,
+    forward: Callable[..., Any],
+    outputs: Sequence[OutputContract],
+    title: str,
 ) -> dict[int, Any]:
     return network_predictions(
         forward, shop.card, outputs, shop.val, progress=shop.progress, title=title, device=CPU

@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,8 @@ def train(
 ) -> None:
     """Trains a net in place with Adam, the rate falling to zero along half a cosine.
 
-    Args:
-        loss: Maps logits, labels and the indices of the images to a scalar.
-        largest_norm: Of the weights into one hidden unit (Hinton et al., arXiv 1207.0580).
+    ``loss`` maps logits, labels and the indices of the images to a scalar; ``largest_norm`` bounds
+    the weights into one hidden unit (Hinton et al., arXiv 1207.0580).
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -161,7 +161,7 @@ def raised(logits: Tensor, by: float) -> Tensor:
     return moved
 
 
-def nets() -> Any:
+def nets() -> ModuleType:
     """Returns the module that defines the nets."""
     path = HERE.parent / "own_nets" / "mlp.py"
     specification = importlib.util.spec_from_file_location("mlp", path)

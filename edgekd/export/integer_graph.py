@@ -275,11 +275,15 @@ def _partner_places(
     return places.reshape(step.shape)
 
 
+def as_nchw(places: Addresses, graph: IntegerGraph) -> Addresses:
+    """Returns an image that the graph stores as NCHW."""
+    return places.transpose(0, 3, 1, 2) if graph.channels_last and places.ndim == 4 else places
+
+
 def _swapped(places: Addresses, stored: IntegerGraph, wanted: IntegerGraph) -> Addresses:
-    """Returns an image from the layout of one graph in the layout of another."""
-    if places.ndim != 4 or stored.channels_last == wanted.channels_last:
-        return places
-    return places.transpose((0, 3, 1, 2) if stored.channels_last else (0, 2, 3, 1))
+    """Returns an image that one graph stores as another graph would."""
+    image = as_nchw(places, stored)
+    return image.transpose(0, 2, 3, 1) if wanted.channels_last and places.ndim == 4 else image
 
 
 def _place(

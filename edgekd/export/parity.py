@@ -25,6 +25,7 @@ from edgekd.export.integer_graph import (
     Alignment,
     IntegerGraph,
     IntegerOperator,
+    as_nchw,
     parameter_differences,
 )
 from edgekd.export.replay import gather, replay
@@ -122,7 +123,8 @@ def _distances(
 ) -> NDArray[np.int64]:
     """Returns how many values are 0, 1, 2 and more steps from exact arithmetic."""
     read = [(operator.reads(pairs.trained[n]), trained.grids[n]) for n in operator.inputs]
-    made = pairs.trained[operator.output].ravel()
+    made = pairs.trained[operator.output]
+    made = (as_nchw(made, trained) if operator.kind == "conv" else made).ravel()
     counts = np.zeros(4, dtype=np.int64)
     for values in images:
         inputs = [(gather(values, places, grid), grid) for places, grid in read]

@@ -103,6 +103,8 @@ def load_state(net: nn.Module, path: Path) -> None:
         ModelError: The file cannot be read safely or does not fit.
     """
     state = _state(path)
+    if all(name.startswith(("net.", "adapter.")) for name in state):  # From `edgekd train`.
+        state = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
     state = {name.removeprefix("module."): value for name, value in state.items()}
     try:
         net.load_state_dict(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,12 @@ def test_a_run_writes_exactly_these_files(finished_run) -> None:
     expected |= {f"export/{f}" for f in stage | files | {f"{n}.contract.json" for n in files}}
     expected |= {"export/artifacts.json", "export/checks.json", "export/decoder.py"}
     expected |= {f"report/{f}" for f in stage | {"report.json", "report.html"}}
+    expected |= {f"bundle/{f}" for f in stage}
+    inside = {"README.md", "contract.json", "contract.schema.json", "decoder.py", "labels.txt"}
+    inside |= {"manifest.json", "replay.py", "licences/data.txt", "licences/teacher.txt"}
+    inside |= {f"golden/{n:03}.npz" for n in range(4)} | {"golden/golden.json"}
+    inside |= {f"models/{f}" for f in files | {f"{n}.contract.json" for n in files}}
+    expected |= {f"bundle/run-raspberry-pi/{f}" for f in inside}
     assert written == expected
 
 
@@ -75,7 +82,7 @@ def test_the_same_command_again_repeats_no_finished_stage(finished_run) -> None:
     assert {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*.safetensors")} == before
     lines = (finished_run.folder / "events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
-    assert [e["event"] for e in events[-6:]] == ["skipped"] * 6
+    assert [e["event"] for e in events[-7:]] == ["skipped"] * 7
 
 
 def test_int8_files_take_pixels_minus_128_and_say_what_they_return(finished_run) -> None:
@@ -174,3 +181,53 @@ def test_init_writes_a_recipe_that_the_other_commands_accept(
     assert (loaded.input.height, loaded.input.width) == (256, 320)
     assert loaded.input.channels == 3
     assert "#" in recipe.read_text()
+
+
+def test_the_bundle_replays_here_and_says_where_it_comes_from(finished_run) -> None:
+    bundle = finished_run.folder / "bundle" / "run-raspberry-pi"
+    result = edgekd("verify", bundle)
+    assert result.exit_code == 0, result.output
+    assert "int8.tflite: passed" in result.output
+    assert "int8.onnx: passed" in result.output
+    assert "data.licence" in (bundle / "licences" / "data.txt").read_text()
+    contract = json.loads((bundle / "contract.json").read_text())
+    assert contract["classes"] == list(read_contract(bundle / "models" / "int8.onnx").classes)
+
+
+def test_a_changed_weight_does_not_verify(finished_run, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(finished_run.folder / "bundle" / "run-raspberry-pi", bundle)
+    model = bundle / "models" / "int8.tflite"
+    blob = bytearray(model.read_bytes())
+    blob[len(blob) // 2] ^= 0xFF
+    model.write_bytes(bytes(blob))
+    result = edgekd("verify", bundle)
+    assert result.exit_code == 1
+    assert "int8.tflite" in result.output
+
+
+def test_a_bundle_can_be_made_again_elsewhere(finished_run, tmp_path: Path) -> None:
+    result = edgekd("bundle", finished_run.folder, "--out", tmp_path / "handed-over")
+    assert result.exit_code == 0, result.output
+    first = finished_run.folder / "bundle" / "run-raspberry-pi" / "manifest.json"
+    again = tmp_path / "handed-over" / "manifest.json"
+    assert json.loads(first.read_text()) == json.loads(again.read_text())
+
+
+def test_a_file_with_a_tail_finds_what_its_twin_finds(
+    finished_run, small_set: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.folder, run)
+    arguments = [str(run) if a == str(finished_run.folder) else a for a in finished_run.arguments]
+    tail = ["--set", "export.detection_tail=true", "--set", "export.tail_score=0.001"]
+    result = edgekd(*arguments, *tail, "--until", "export")
+    assert result.exit_code == 0, result.output
+    checks = json.loads((run / "export" / "checks.json").read_text())
+    passed = {c["name"] for c in checks if c["passed"]}
+    names = ("float", "int8", "int8-host")
+    assert {f"parity/detections/{name}-detect.onnx" for name in names} <= passed
+    tailed, bare = (FileModel(run / "export" / f"int8{t}.onnx") for t in ("-detect", ""))
+    dataset = load(small_set, "val")
+    a, b = (score(dataset, predict_file(m, dataset, SilentProgress(), "")) for m in (tailed, bare))
+    assert a == b
