@@ -36,6 +36,9 @@ from edgekd.workshop import Workshop, calibration_batches, open_workshop
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results"
 
+DECIDES = ["seed", "target", "data", "input", "network", "augmentation", "student", "distill"]
+"""Sections of a recipe that a row depends on; its teacher's too, where it has one."""
+
 Predictions = Mapping[int, Any]
 
 
@@ -181,9 +184,11 @@ def _predicted(
 
 
 def _portable(recipe: Recipe) -> dict[str, Any]:
-    """Returns the recipe without the folders of one machine."""
+    """Returns what decides a row, without the folders of one machine."""
     plain = to_mapping(recipe)
     for section, key in (("data", "path"), ("teacher", "model"), ("teacher", "cache")):
         value = plain[section][key]
         plain[section][key] = Path(value).name if value else value
-    return plain
+    taught = bool(plain["distill"]["methods"])
+    decides = [*DECIDES, "teacher"] if taught else DECIDES
+    return {section: plain[section] for section in decides}

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiment import Row, run_row
 
+from edgekd import methods as catalogue
 from edgekd.catalog import catalog_folder
 from edgekd.files import write_atomic
 from edgekd.recipe import Recipe, load_recipe, override
@@ -32,29 +33,33 @@ HELD_OUT = 5
 
 MODEL = catalog_folder("models") / "hit-uav"
 
+SINGLE = (
+    "logits",
+    "boxes",
+    "dense-soft-labels",
+    "dense-logit-matching",
+    "localization",
+    "teacher-boxes",
+    "crosskd",
+    "pkd",
+    "hints",
+    "attention",
+    "cwd",
+    "mgd",
+    "rkd",
+    "similarity",
+)
+"""Each runs alone, at its default weight."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {},
-    "logits": {"logits": 1.0},
-    "boxes": {"boxes": 2.0},
     "logits+boxes": {"logits": 1.0, "boxes": 2.0},
-    "dense-soft-labels": {"dense-soft-labels": 1.0},
-    "dense-logit-matching": {"dense-logit-matching": 1.0},
-    "localization": {"localization": 2.0},
-    "teacher-boxes": {"teacher-boxes": 1.0},
-    "teacher-boxes-hard": {"teacher-boxes": {"weight": 1.0, "soft": 0.0}},
-    "crosskd": {"crosskd": 1.0},
-    "pkd": {"pkd": 4.0},
-    "hints": {"hints": 1.0},
-    "attention": {"attention": 2.0},
-    "cwd": {"cwd": 1.0},
-    "mgd": {"mgd": 1.0},
-    "rkd": {"rkd": 1.0},
-    "similarity": {"similarity": 1.0},
-    "logits+boxes+pkd": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
-    "logits+boxes+teacher-boxes": {"logits": 1.0, "boxes": 2.0, "teacher-boxes": 1.0},
+    **{name: {name: catalogue.METHODS[name].weight} for name in SINGLE},
     "logits+boxes-strong": {"logits": 3.0, "boxes": 6.0},
+    "logits+boxes+pkd": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
+    "logits+boxes+teacher-boxes": {"logits": 1.0, "boxes": 2.0, "teacher-boxes": 0.2},
+    "teacher-boxes-hard": {"teacher-boxes": {"weight": 0.2, "soft": 0.0}},
 }
-FEATURES = {"pkd", "hints", "attention", "cwd", "mgd", "rkd", "similarity"}
 
 
 def development_split(data: Path, folder: Path) -> Path:
@@ -95,8 +100,7 @@ def grid(data: Path, work: Path, only: list[str]) -> None:
     split = development_split(data, work / "hit-uav-dev")
     base = load_recipe(MODEL / "recipes" / "grid.yaml")
     for name in only or METHODS:
-        views = 4 if FEATURES & set(METHODS[name]) else base.teacher.cache_views
-        recipe = _recipe(base, split, work, METHODS[name], seed=0, views=views)
+        recipe = _recipe(base, split, work, METHODS[name], seed=0)
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
         _show(run_row(row, work, "hit-uav-grid", CLASSES))
 
@@ -115,16 +119,14 @@ def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
     for name in only or ("no-kd", "kd", "no-kd-twice"):
         methods, count = rows[name]
         for seed in seeds if name in ("no-kd", "kd") else seeds[:1]:
-            recipe = _recipe(base, data, work, methods, seed=seed, views=base.teacher.cache_views)
+            recipe = _recipe(base, data, work, methods, seed=seed)
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
             _show(run_row(row, work, "hit-uav-final", CLASSES))
 
 
-def _recipe(
-    base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, seed: int, views: int
-) -> Recipe:
+def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, seed: int) -> Recipe:
     return override(
         base,
         {
@@ -133,7 +135,6 @@ def _recipe(
             "data.path": str(data),
             "teacher.model": str(MODEL / "teacher.safetensors"),
             "teacher.cache": str(work / "teacher-cache"),
-            "teacher.cache_views": views,
             "distill.methods": methods,
             "distill.baseline": False,
         },

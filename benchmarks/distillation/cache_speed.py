@@ -1,0 +1,105 @@
+"""What the cache of teacher outputs saves: steps a second with a live teacher and from the cache.
+
+    python benchmarks/distillation/cache_speed.py --data $EDGEKD_DATA/hit_uav --work WORK
+
+Teacher and student are those of HIT-UAV's grid, the teacher ten times the student's size and at its
+own input. Both ways run in turn in one process, so that a busy machine slows both; starting up is
+taken out by the difference of a long and a short run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from experiment import CPU, RESULTS
+from hit_uav import MODEL
+
+from edgekd.device import load_device
+from edgekd.files import write_atomic
+from edgekd.nets import cost
+from edgekd.nets.tap import TappedNet
+from edgekd.progress import SilentProgress
+from edgekd.recipe import load_recipe, override
+from edgekd.runfolder import RunFolder
+from edgekd.teacher.frozen import NetTeacher
+from edgekd.teaching import fit_student
+from edgekd.workshop import Workshop, open_workshop
+
+SHORT, LONG, ROUNDS, VIEWS = 10, 40, 3, 2
+
+
+def seconds(shop: Workshop, steps: int, folder: Path) -> float:
+    """Returns how long so many steps take, starting up included."""
+    shutil.rmtree(folder, ignore_errors=True)
+    net = shop.fresh_student()
+    options = replace(shop.recipe.distill.training, steps=steps, checkpoint_s=3600)
+    began = time.monotonic()
+    tapped = TappedNet(net, net.taps).train()
+    fit_student(shop, tapped, shop.choices, options, folder=folder, title="speed")
+    return time.monotonic() - began
+
+
+def main(data: Path, work: Path) -> None:
+    """Measures both ways in turn and writes ``results/cache-speed.json``."""
+    recipe = override(
+        load_recipe(MODEL / "recipes" / "grid.yaml"),
+        {
+            "data.path": str(data),
+            "distill.methods": {"logits": 1.0, "boxes": 2.0},
+            "teacher.cache": str(work / "speed-cache"),
+        },
+    )
+    with RunFolder(work / "speed") as run:
+        shops = {
+            name: open_workshop(
+                override(recipe, {"teacher.cache_views": views}),
+                load_device("raspberry-pi"),
+                run,
+                SilentProgress(),
+                CPU,
+            )
+            for name, views in (("live", 0), ("cached", VIEWS))
+        }
+        seconds(shops["cached"], LONG, run.path / "fill")
+        rates: dict[str, list[float]] = {"live": [], "cached": []}
+        for _ in range(ROUNDS):
+            for name, shop in shops.items():
+                spent = seconds(shop, LONG, run.path / name) - seconds(shop, SHORT, run.path / name)
+                rates[name].append((LONG - SHORT) / spent)
+                print(name, f"{rates[name][-1]:.2f} steps/s", flush=True)
+    teacher = shops["live"].teachers[0]
+    parameters = cost.parameters(teacher.tapped.net) if isinstance(teacher, NetTeacher) else 0
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    record_bytes = sum(p.stat().st_size for p in (work / "speed-cache").rglob("*.bin"))
+    views = VIEWS * len(shops["live"].train.samples)
+    result = {
+        "command": "python benchmarks/distillation/cache_speed.py --data $EDGEKD_DATA/hit_uav",
+        "host": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "batch_size": recipe.distill.training.batch_size,
+        "teacher_parameters": parameters,
+        "student_parameters": cost.parameters(shops["live"].blank_student()),
+        "live_steps_per_s": [round(v, 3) for v in rates["live"]],
+        "cached_steps_per_s": [round(v, 3) for v in rates["cached"]],
+        "ratio_of_medians": round(median["cached"] / median["live"], 2),
+        "bytes_per_view": round(record_bytes / views),
+        "views": views,
+    }
+    write_atomic(RESULTS / "cache-speed.json", json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    main(options.data, options.work)
