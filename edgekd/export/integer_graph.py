@@ -3,9 +3,8 @@
 The proof compares what a file says with what was trained, operator by operator. For that the
 trained graph, the ONNX file and the TFLite file are read into the same record. It knows two things:
 
-* *operators*, which compute new integers, and
-* *moves*, which only put integers elsewhere: slices, transposes, reshapes, pads, concatenations,
-  nearest resizes, copies between NCHW and NHWC.
+*operators*, which compute new integers, and *moves*, which only put integers elsewhere: slices,
+transposes, reshapes, pads, concatenations, nearest resizes, copies between NCHW and NHWC.
 
 Converters merge, split, reorder and invent moves freely, so moves are not compared one by one.
 Every element that an operator makes gets a number, its *address*; a move is applied to the array of
@@ -69,9 +68,9 @@ class IntegerOperator:
 
     Attributes:
         name: In its file, for messages.
-        kind: ``conv`` and ``linear``, which have a weight; ``add``, ``sub``, ``mul``, ``sigmoid``,
-            ``tanh``, ``requantize``, ``max_pool``, ``mean`` and ``softmax``, which make each value
-            from a row of others.
+        kind: ``conv`` and ``linear``, which have a weight; ``add``, ``mul``, ``sigmoid``,
+            ``requantize``, ``max_pool``, ``mean`` and ``softmax``, which make each value from a row
+            of others.
         inputs: Names of quantized tensors, without constants.
         output: Name of the quantized tensor that it makes.
         grid: Of the output.
@@ -93,6 +92,10 @@ class IntegerOperator:
     attributes: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     reads: Callable[[Addresses], Addresses] = each
+
+
+Ordered = tuple[IntegerOperator, NDArray[np.intp]]
+"""An operator, and where each of its sorted rows was."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +163,7 @@ class Alignment:
     shipped: Mapping[str, Addresses]
 
     def __iter__(self) -> Iterator[tuple[IntegerOperator, IntegerOperator]]:
-        return iter(self.pairs)
+        yield from self.pairs
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -177,7 +180,7 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
         ProofError: An operator has no partner, or one is left over, or an output is another.
     """
     numbered = _numbered(trained)
-    waiting: dict[bytes, list[tuple[IntegerOperator, NDArray[np.intp]]]] = {}
+    waiting: dict[bytes, list[Ordered]] = {}
     for operator in trained.operators:
         key, order = _key(operator, [numbered[name] for name in operator.inputs])
         waiting.setdefault(key, []).append((operator, order))
@@ -203,7 +206,7 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
     left = next((fits[0][0] for fits in waiting.values() if fits), None)
     if left is not None:
         raise ProofError(f"{shipped.source}: nothing there computes {left.kind} {left.name!r}")
-    _check_outputs(trained, shipped, numbered, places)
+    _check_outputs((trained, numbered), (shipped, places))
     return Alignment(tuple(pairs), numbered, places)
 
 
@@ -223,14 +226,13 @@ def _numbered(graph: IntegerGraph) -> dict[str, Addresses]:
 
 
 # How many leading values of a row have a part of their own; the others may be in any order.
-_LEADING = {"sub": 2, "softmax": 1}
+_LEADING = {"softmax": 1}
 
 
 def _key(operator: IntegerOperator, inputs: Sequence[Addresses]) -> tuple[bytes, NDArray[np.intp]]:
-    """Returns what identifies the elements that an operator reads, and the order of its results.
+    """Returns what identifies the elements that an operator reads, and where its sorted rows were.
 
-    The results of a row operator may be stored in any order, so its rows are sorted; the order is
-    where each sorted row was.
+    The results of a row operator may be stored in any order, so its rows are sorted.
     """
     read = [operator.reads(places) for places in inputs]
     order = np.zeros(0, np.intp)
@@ -245,7 +247,7 @@ def _key(operator: IntegerOperator, inputs: Sequence[Addresses]) -> tuple[bytes,
 
 
 def _rows(read: Sequence[Addresses]) -> Addresses:
-    """Returns ``(N, n)``: for every result the addresses that it is made from, all inputs'."""
+    """Returns ``(N, n)``: for every result the addresses that it is made from."""
     shape = np.broadcast_shapes(*(places.shape[:-1] for places in read))
     parts = [np.broadcast_to(places, (*shape, places.shape[-1])) for places in read]
     joined = np.concatenate(parts, axis=-1)
@@ -254,8 +256,8 @@ def _rows(read: Sequence[Addresses]) -> Addresses:
 
 def _partner_places(
     made: Addresses,
-    found: tuple[IntegerOperator, NDArray[np.intp]],
-    partner: tuple[IntegerOperator, NDArray[np.intp]],
+    found: Ordered,
+    partner: Ordered,
     trained: IntegerGraph,
     shipped: IntegerGraph,
 ) -> Addresses:
@@ -287,10 +289,7 @@ def _swapped(places: Addresses, stored: IntegerGraph, wanted: IntegerGraph) -> A
 
 
 def _place(
-    graph: IntegerGraph,
-    places: Mapping[str, Addresses],
-    step: IntegerOperator | Move,
-    name: str,
+    graph: IntegerGraph, places: Mapping[str, Addresses], step: IntegerOperator | Move, name: str
 ) -> Addresses:
     if name not in places:
         island = f": {graph.floats[0]} is a float island" if graph.floats else ""
@@ -299,19 +298,18 @@ def _place(
 
 
 def _check_outputs(
-    trained: IntegerGraph,
-    shipped: IntegerGraph,
-    numbered: Mapping[str, Addresses],
-    places: Mapping[str, Addresses],
+    trained: tuple[IntegerGraph, Mapping[str, Addresses]],
+    shipped: tuple[IntegerGraph, Mapping[str, Addresses]],
 ) -> None:
-    if len(trained.outputs) != len(shipped.outputs):
+    ours, theirs = (
+        [as_nchw(places[name], graph) for name in graph.outputs if name in places]
+        for graph, places in (trained, shipped)
+    )
+    if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
         raise ProofError(
-            f"{shipped.source}: {len(shipped.outputs)} outputs, trained were {len(trained.outputs)}"
+            f"{shipped[0].source}: outputs {shipped[0].outputs} do not hold what the trained "
+            f"{trained[0].outputs} hold, in that order"
         )
-    for ours, theirs in zip(trained.outputs, shipped.outputs, strict=True):
-        wanted = _swapped(numbered[ours], trained, shipped)
-        if theirs not in places or not np.array_equal(wanted, places[theirs]):
-            raise ProofError(f"{shipped.source}: output {theirs!r} is not the trained {ours!r}")
 
 
 def _same_weight(a: Weight | None, b: Weight | None) -> bool:
@@ -336,9 +334,8 @@ def parameter_differences(
     Integer weights and zero points must be equal, scales equal to float32 rounding, biases within
     half a step of the grid that the file keeps them on. A move must leave the grid as it is.
     """
-    found = []
-    grid_t, grid_s = trained.grids[trained.input], shipped.grids[shipped.input]
-    found += [Difference("input", text) for text in _grid_differences(grid_t, grid_s, "output")]
+    grids = trained.grids[trained.input], shipped.grids[shipped.input]
+    found = [Difference("input", text) for text in _grid_differences(*grids, "output")]
     for operator, partner in pairs:
         texts = _grid_differences(operator.grid, partner.grid, "output")
         texts += _input_differences(operator, partner, trained, shipped)
@@ -384,13 +381,10 @@ def _weight_differences(trained: Weight | None, shipped: Weight | None) -> list[
     scaled = ~np.isclose(trained.scales, shipped.scales, rtol=1e-6, atol=0)
     step = shipped.bias_step
     biased = np.abs(trained.bias - shipped.bias) > 0.501 * step + 1e-6 * np.abs(trained.bias) + 1e-9
+    found = {"int8 weights": changed, "weight scales": scaled, "biases": biased}
     return [
         f"{what} of channels {np.flatnonzero(channels)[:8].tolist()} differ"
-        for what, channels in (
-            ("int8 weights", changed),
-            ("weight scales", scaled),
-            ("biases", biased),
-        )
+        for what, channels in found.items()
         if channels.any()
     ]
 

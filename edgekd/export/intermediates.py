@@ -13,13 +13,11 @@ from edgekd.modelfile.onnx_graph import load_onnx
 
 Integers = NDArray[np.int8]
 
-_INTEGER = ("QuantizeLinear", "Max")
-
 
 def tflite_intermediates(
     path: Path, indices: Mapping[str, int], images: NDArray[np.int8]
 ) -> dict[str, Integers]:
-    """Returns every tensor, ``(B, *shape)`` with the file's own shape, from LiteRT's reference kernels.
+    """Returns every tensor, ``(B, *shape)``, as LiteRT's reference kernels have it.
 
     Args:
         path: The int8 file.
@@ -62,7 +60,7 @@ def onnx_intermediates(
     import onnxruntime
 
     model = load_onnx(path)
-    integer = {o for n in model.graph.node if n.op_type in _INTEGER for o in n.output}
+    integer = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     names = [name for name in names if name in integer]
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)

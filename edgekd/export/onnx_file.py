@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 from torch.fx import GraphModule
@@ -17,6 +18,9 @@ from edgekd.modelfile.labels import ONNX_LABELS
 from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
+
+# Which input holds an activation's zero point; a maximum is a ReLU on the integers.
+_ZERO_POINT = {"QuantizeLinear": 2, "DequantizeLinear": 2, "Max": 1, "Pad": 2}
 
 
 def onnx_model(
@@ -49,6 +53,11 @@ def onnx_model(
     assert program is not None  # noqa: S101 - None only for the TorchScript exporter
     model = program.model_proto
     _strip(model)
+    _pool_globally(model)
+    if any(zero_point.any() for zero_point in _zero_points(model)):
+        # TensorRT takes symmetric activations alone, so that this file is for ONNX Runtime.
+        _relu_on_integers(model)
+        _pad_on_integers(model)
     return model
 
 
@@ -65,27 +74,27 @@ def with_contract(model: onnx.ModelProto, contract: str, labels: str) -> bytes:
 def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the same scales with uint8 activations (zero point + 128).
 
-    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part. Where a
-    ReLU cannot be the lower end of the integer range (symmetric scales), it becomes a maximum on
-    the integers: otherwise ONNX Runtime computes that convolution in float.
+    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part.
     """
     host = onnx.ModelProto()
     host.CopyFrom(model)
     _relu_on_integers(host)
+    _pad_on_integers(host)
     constants = {t.name: t for t in host.graph.initializer}
     moved: dict[str, str] = {}
     for node in host.graph.node:
         weight = node.op_type == "DequantizeLinear" and node.input[0] in constants
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or weight:
+        place = _ZERO_POINT.get(node.op_type)
+        if place is None or weight:
             continue
-        name = node.input[2]
+        name = node.input[place]
         if name not in moved:
             zero_point = numpy_helper.to_array(constants[name]).astype(np.int16) + 128
             moved[name] = f"{name}_uint8"
             host.graph.initializer.append(
                 numpy_helper.from_array(zero_point.astype(np.uint8), moved[name])
             )
-        node.input[2] = moved[name]
+        node.input[place] = moved[name]
     used = {name for node in host.graph.node for name in node.input}
     kept = [t for t in host.graph.initializer if t.name in used]
     del host.graph.initializer[:]
@@ -95,30 +104,93 @@ def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _relu_on_integers(model: onnx.ModelProto) -> None:
-    """Moves every ReLU whose quantized zero is not the lowest integer behind its Q, in place."""
+    """Moves every ReLU whose quantized zero is not the lowest integer behind its Q, in place.
+
+    Such a ReLU shares a scale with values below zero, or its scale is symmetric. It becomes a
+    maximum with the zero point: otherwise ONNX Runtime computes its convolution in float.
+    """
     graph = model.graph
     constants = {t.name: t for t in graph.initializer}
     producers = {o: n for n in graph.node for o in n.output}
-    zero = "integer_zero"
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
         relu = producers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
         if relu is None or relu.op_type != "Relu":
             continue
-        if int(numpy_helper.to_array(constants[node.input[2]])) == -128:
+        zero_point = node.input[2]
+        if int(numpy_helper.to_array(constants[zero_point])) == -128:
             continue
         node.input[0] = relu.input[0]
         output = node.output[0]
         node.output[0] = f"{output}_signed"
         name = f"{relu.name}_integer"
-        nodes.append(onnx.helper.make_node("Max", [node.output[0], zero], [output], name))
+        nodes.append(onnx.helper.make_node("Max", [node.output[0], zero_point], [output], name))
     used = {name for node in nodes for name in node.input}
     nodes = [n for n in nodes if n.op_type != "Relu" or n.output[0] in used]
-    if zero in used:
-        graph.initializer.append(numpy_helper.from_array(np.array(128, np.uint8), zero))
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _pad_on_integers(model: onnx.ModelProto) -> None:
+    """Takes every pad out of its Q/DQ pair, in place: ONNX Runtime has no fusion for it.
+
+    A border of zeros is one of zero points, and nothing has to be rounded.
+    """
+    graph = model.graph
+    producers = {o: n for n in graph.node for o in n.output}
+    replaced = []
+    for quantize in graph.node:
+        pad = producers.get(quantize.input[0]) if quantize.op_type == "QuantizeLinear" else None
+        if pad is None or pad.op_type != "Pad":
+            continue
+        del pad.input[2:]
+        pad.input[0] = producers[pad.input[0]].input[0]
+        pad.input.append(quantize.input[2])
+        pad.output[0] = quantize.output[0]
+        replaced.append(quantize)
+    for quantize in replaced:
+        graph.node.remove(quantize)
+
+
+def _pool_globally(model: onnx.ModelProto) -> None:
+    """Writes every quantized mean over an image as the pool that runtimes fuse, in place."""
+    graph = model.graph
+    constants = {t.name: t for t in graph.initializer}
+    readers = {i: n for n in graph.node for i in n.input}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.append(node)
+        quantize = readers.get(node.output[0])
+        if node.op_type != "ReduceMean" or quantize is None or quantize.op_type != "QuantizeLinear":
+            continue
+        axes = numpy_helper.to_array(constants[node.input[1]])
+        if sorted(axes.tolist()) not in ([2, 3], [-2, -1]):
+            continue
+        kept = any(a.name == "keepdims" and a.i for a in node.attribute)
+        grid = list(quantize.input[1:])
+        pooled, name = f"{node.output[0]}_pooled", node.input[1]
+        node.op_type = "GlobalAveragePool"
+        del node.attribute[:], node.input[1:]
+        if not kept:
+            result, node.output[0] = node.output[0], pooled
+            make = onnx.helper.make_node
+            nodes.append(make("QuantizeLinear", [pooled, *grid], [f"{pooled}_q"], f"{node.name}_q"))
+            nodes.append(
+                make(
+                    "DequantizeLinear", [f"{pooled}_q", *grid], [f"{pooled}_dq"], f"{node.name}_dq"
+                )
+            )
+            nodes.append(make("Squeeze", [f"{pooled}_dq", name], [result], f"{node.name}_flat"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _zero_points(model: onnx.ModelProto) -> Iterator[NDArray[np.generic]]:
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            yield numpy_helper.to_array(constants[node.input[2]])
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -32,20 +32,32 @@ _KINDS = {
     "Gemm": "linear",
     "MatMul": "linear",
     "Add": "add",
-    "Sub": "sub",
     "Mul": "mul",
     "MaxPool": "max_pool",
     "AveragePool": "mean",
     "GlobalAveragePool": "mean",
     "ReduceMean": "mean",
     "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
     "Softmax": "softmax",
 }
-_MOVES = (
-    "Concat DepthToSpace Expand Flatten Gather Identity Pad Reshape Resize Slice SpaceToDepth Split "
-    "Squeeze Tile Transpose Unsqueeze"
-).split()
+_MOVES = {
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "Resize",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+}
 _BATCHED = 2
 """Axes before rows and columns."""
 
@@ -201,8 +213,7 @@ class _Reader:
         moved = NodeProto()
         moved.CopyFrom(node)
         if node.op_type == "Pad":
-            value = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else 0
-            if value or _attributes(node).get("mode", b"constant") != b"constant":
+            if not self._is_zero_border(node):
                 raise ProofError(f"{self._path.name}: {node.name} has a border that is not zeros")
             del moved.input[2:]
             moved.input.append("border")
@@ -216,6 +227,17 @@ class _Reader:
             return [np.asarray(a) for a in evaluator.run(None, {n: given[n] for n in moved.input})]
 
         return apply
+
+    def _is_zero_border(self, node: NodeProto) -> bool:
+        if _attributes(node).get("mode", b"constant") != b"constant":
+            return False
+        if len(node.input) < 3 or not node.input[2]:
+            return True
+        value = self._constant(node.input[2])
+        if value.dtype not in (np.int8, np.uint8):
+            return float(value) == 0
+        shift = 128 if value.dtype == np.uint8 else 0
+        return int(value) - shift == self._grids[self._names[node.input[0]]].zero_point
 
     def _resize(self, node: NodeProto) -> Callable[..., list[Addresses]]:
         """Returns a nearest resize to a whole multiple, where all ways of rounding agree."""

@@ -38,13 +38,11 @@ _KINDS = {
     "DEPTHWISE_CONV_2D": "conv",
     "FULLY_CONNECTED": "linear",
     "ADD": "add",
-    "SUB": "sub",
     "MUL": "mul",
     "MAX_POOL_2D": "max_pool",
     "AVERAGE_POOL_2D": "mean",
     "MEAN": "mean",
     "LOGISTIC": "sigmoid",
-    "TANH": "tanh",
     "SOFTMAX": "softmax",
     "QUANTIZE": "requantize",
 }
@@ -274,7 +272,7 @@ def _pack(operator: TfliteOperator, rank: int) -> Moving:
 
 
 def _unpack(operator: TfliteOperator, rank: int) -> Moving:
-    return lambda inputs: inputs[0].take(rank, operator.options.axis)
+    return lambda inputs: np.asarray(inputs[0].take(rank, operator.options.axis))
 
 
 def _resize(operator: TfliteOperator, rank: int) -> Moving:

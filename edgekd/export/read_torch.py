@@ -34,14 +34,12 @@ _KINDS: dict[Any, str] = {
     _ATEN.linear.default: "linear",
     _ATEN.add.Tensor: "add",
     _ATEN.add_.Tensor: "add",
-    _ATEN.sub.Tensor: "sub",
     _ATEN.mul.Tensor: "mul",
     _ATEN.max_pool2d.default: "max_pool",
     _ATEN.avg_pool2d.default: "mean",
     _ATEN.adaptive_avg_pool2d.default: "mean",
     _ATEN.mean.dim: "mean",
     _ATEN.sigmoid.default: "sigmoid",
-    _ATEN.tanh.default: "tanh",
     _ATEN.softmax.int: "softmax",
 }
 _PADS = {_ATEN.pad.default: 3, _ATEN.constant_pad_nd.default: 2}
@@ -150,7 +148,10 @@ class _Reader:
         arguments = _with_border(mover)
 
         def apply(inputs: Sequence[Addresses]) -> Addresses:
-            given = {n: torch.from_numpy(i.astype(np.float64)) for n, i in zip(tensors, inputs)}
+            given = {
+                n: torch.from_numpy(i.astype(np.float64))
+                for n, i in zip(tensors, inputs, strict=True)
+            }
             args, kwargs = torch.fx.node.map_arg(
                 (arguments, mover.kwargs), lambda n: given[n] if n in given else self._found[n]
             )
@@ -265,7 +266,7 @@ def _tensor_inputs(node: Node) -> list[Node]:
     first = node.args[0]
     if isinstance(first, (list, tuple)):
         return [cast(Node, n) for n in first]
-    if _KINDS.get(node.target) in ("add", "sub", "mul"):
+    if _KINDS.get(node.target) in ("add", "mul"):
         return [n for n in node.args[:2] if isinstance(n, Node)]
     return [cast(Node, first)]
 

@@ -68,9 +68,9 @@ def normalised(axis: int) -> Reading:
     """Returns the reading of a softmax: for every value itself, then all that share its sum."""
 
     def read(stored: Addresses) -> Addresses:
-        others = np.moveaxis(stored, axis, -1)
-        others = np.broadcast_to(np.expand_dims(others, axis), (*stored.shape, stored.shape[axis]))
-        return np.concatenate((stored[..., None], others), axis=-1)
+        others = np.expand_dims(np.moveaxis(stored, axis, -1), axis % stored.ndim)
+        rows = np.broadcast_to(others, (*stored.shape, stored.shape[axis]))
+        return np.concatenate((stored[..., None], rows), axis=-1)
 
     return read
 
@@ -138,14 +138,10 @@ def _from_rows(operator: IntegerOperator, reals: Sequence[Tensor64]) -> Tensor64
     first, last = rows[..., 0], reals[-1][..., 0]
     if operator.kind == "add":
         return np.asarray(first + last)
-    if operator.kind == "sub":
-        return np.asarray(first - last)
     if operator.kind == "mul":
         return np.asarray(first * last)
     if operator.kind == "sigmoid":
         return np.asarray(1 / (1 + np.exp(-first)))
-    if operator.kind == "tanh":
-        return np.asarray(np.tanh(first))
     if operator.kind == "requantize":
         return first
     raise ProofError(f"{operator.name}: no exact arithmetic for {operator.kind!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,14 @@ from ai_edge_litert import schema_py_generated as schema
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
+from edgekd.export.tflite_rules import FIXED_OUTPUT
 from edgekd.modelfile.contract import KEY
+from edgekd.nets.own import place_of
 from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
+
+_FIXED = {"sigmoid": "LOGISTIC", "softmax": "SOFTMAX"}
 
 
 def tflite_model(
@@ -35,8 +40,11 @@ def tflite_model(
         integer: Whether the graph is quantized; then every tensor is int8, input and outputs too.
 
     Raises:
-        ExportError: The converter refuses an operator.
+        ExportError: The converter refuses an operator, or an operator's output has another scale
+            than the format fixes for it.
     """
+    if integer:
+        _check_fixed_outputs(graph)
     batch, channels, height, width = input_shape
     example = torch.zeros(batch, height, width, channels)
     try:
@@ -49,6 +57,20 @@ def tflite_model(
     except Exception as error:
         raise ExportError(f"litert_torch.convert failed: {error}") from error
     return _rewrite(blob, lambda model: _name(model, output_names))
+
+
+def _check_fixed_outputs(graph: GraphModule) -> None:
+    for node in graph.graph.nodes:
+        name = str(node.target).removeprefix("aten.").split(".")[0]
+        for quantize in node.users if name in _FIXED else ():
+            scale, zero_point = FIXED_OUTPUT[_FIXED[name]]
+            if not math.isclose(quantize.args[1], scale) or quantize.args[2] != zero_point:
+                raise ExportError(
+                    f"{place_of(node)}: its output has the scale {quantize.args[1]:.6g} around "
+                    f"{quantize.args[2]}, but TFLite fixes {scale:g} around {zero_point}, which "
+                    "the device's scheme does not give; end the network before it, at its raw "
+                    "outputs, or export ONNX alone (export.formats)"
+                )
 
 
 def _converter(integer: bool) -> tuple[Any, Any]:

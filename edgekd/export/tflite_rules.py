@@ -51,13 +51,14 @@ _SAME_SCALE = frozenset(
         "SELECT",
     }
 )
-_FIXED_OUTPUT = {
+FIXED_OUTPUT = {
     "LOGISTIC": (1 / 256, -128),
     "SOFTMAX": (1 / 256, -128),
     "TANH": (1 / 128, 0),
     "L2_NORMALIZATION": (1 / 128, 0),
     "LOG_SOFTMAX": (16 / 256, 127),
 }
+"""Scale and zero point that the specification fixes for an operator's output."""
 # The product of two float32 scales, rounded once or twice.
 _BIAS_SCALE_TOLERANCE = 1e-5
 
@@ -156,10 +157,10 @@ def same_scale(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
 def fixed_output(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
     """Yields operators whose output scale the specification fixes, with another scale."""
     for operator in graph.operators:
-        if operator.native not in _FIXED_OUTPUT or not operator.outputs[0].is_integer:
+        if operator.native not in FIXED_OUTPUT or not operator.outputs[0].is_integer:
             continue
         output = operator.outputs[0]
-        scale, zero_point = _FIXED_OUTPUT[operator.native]
+        scale, zero_point = FIXED_OUTPUT[operator.native]
         if (
             not np.isclose(output.scales[0], scale, rtol=1e-6)
             or output.zero_points[0] != zero_point

@@ -108,9 +108,12 @@ class _Folding:
             self._absorbed.add(name)
 
     def _is_integer(self, node: NodeProto, kind: OperatorKind, end: str) -> bool:
-        if node.op_type in _INTEGER_OPERATORS:
+        activations = self._activations(node)
+        if node.op_type in _INTEGER_OPERATORS or all(
+            self._graph.types.get(name) in _INTEGER_TYPES for name in activations
+        ):
             return True
-        if not all(self._dequantized(name) for name in self._activations(node)):
+        if not all(self._dequantized(name) for name in activations):
             return False
         if kind in _MULTIPLYING:
             return self._dequantized(node.input[1])

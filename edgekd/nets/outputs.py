@@ -22,12 +22,19 @@ def network_outputs(net: nn.Module, card: Card) -> tuple[OutputContract, ...]:
         card: Its card.
 
     Raises:
-        ModelError: The decoder reads another number of outputs.
+        ModelError: An output is no tensor, or the decoder reads another number of outputs.
     """
     training = net.training
     device = next(iter(net.state_dict().values())).device
-    shapes = [tuple(o.shape) for o in net.eval()(torch.zeros(card.input_shape, device=device))]
+    outputs = net.eval()(torch.zeros(card.input_shape, device=device))
     net.train(training)
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise ModelError(
+                f"{card.architecture} returns a {type(output).__name__} among its outputs; it must "
+                "return one tensor or a tuple of tensors"
+            )
+    shapes = [tuple(output.shape) for output in outputs]
     names = _names(card, len(shapes))
     return tuple(
         OutputContract(

@@ -1,13 +1,14 @@
 """The quantizer: which tensors of an exported graph become integer, and how, for one device.
 
 The device profile decides: symmetric or affine activations, fixed output scales, what stays float.
-What stays float is a decision that can be read here and is checked on the exported file; an
-operator that is not listed is left float and shows up as an island in the coverage proof.
+An operator that has no integer form here is refused before anything is trained, with its place in
+the user's network; what the files then hold is proven on the files.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, cast
 
 import torch
 from torch.fx import GraphModule, Node
@@ -19,18 +20,15 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from edgekd.device import Quantization
+from edgekd.errors import ModelError
+from edgekd.nets.own import place_of
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 
 _ATEN = torch.ops.aten
 _KEY = "quantization_annotation"
 
-WEIGHTED = {
-    _ATEN.conv1d.default: 0,
-    _ATEN.conv2d.default: 0,
-    _ATEN.linear.default: 0,
-    _ATEN.conv_transpose2d.input: 1,
-}
-"""Operators with a weight, and the axis of its output channels."""
+WEIGHTED = {_ATEN.conv2d.default, _ATEN.linear.default}
+"""Operators with a weight, whose output channels come first."""
 
 ACTIVATIONS = {
     _ATEN.relu.default,
@@ -41,8 +39,11 @@ ACTIVATIONS = {
 }
 """Activations that every runtime folds into the operator before them."""
 
-REQUANTIZING = {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor, _ATEN.sub.Tensor}
+REQUANTIZING = {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor}
 """Operators whose output gets a scale of its own."""
+
+SPLITS = {_ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default}
+"""Operators with several outputs, each of which has the scale of the input."""
 
 SAME_SCALE = {
     _ATEN.cat.default,
@@ -55,22 +56,28 @@ SAME_SCALE = {
     _ATEN.flatten.using_ints,
     _ATEN.reshape.default,
     _ATEN.view.default,
+    _ATEN.clone.default,
+    _ATEN.contiguous.default,
     _ATEN.permute.default,
     _ATEN.transpose.int,
     _ATEN.squeeze.dim,
     _ATEN.unsqueeze.default,
+    _ATEN.select.int,
     _ATEN.slice.Tensor,
     _ATEN.dropout.default,
     _ATEN.upsample_nearest2d.vec,
     _ATEN.upsample_nearest2d.default,
-    _ATEN.upsample_bilinear2d.vec,
 }
 """Operators whose output has the scale of their input (TFLite int8 specification)."""
+
+PADS = {_ATEN.pad.default: 3, _ATEN.constant_pad_nd.default: 2}
+"""Pads, and which argument the border's value is."""
+
+RESIZES = {_ATEN.upsample_nearest2d.vec, _ATEN.upsample_nearest2d.default}
 
 FIXED_OUTPUT = {
     _ATEN.sigmoid.default: "logistic",
     _ATEN.softmax.int: "softmax",
-    _ATEN.tanh.default: "tanh",
 }
 """Operators whose output scale the runtime fixes; the profile holds the values."""
 
@@ -100,22 +107,43 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Nothing to refuse: coverage is proven on the exported files."""
+        """Refuses what has no integer form on every target, or none that could be proven.
+
+        Raises:
+            ModelError: Naming the operator, where the user's network has it, and what to do.
+        """
+        for node in model.graph.nodes:
+            reason = _refusal(node, self._scheme.float_islands)
+            if reason:
+                raise ModelError(
+                    f"{place_of(node)} {reason}; or end the network before it, at its raw "
+                    "outputs, and compute the rest outside"
+                )
 
     def _annotate(self, node: Node) -> None:
         target: Any = node.target
         if target in WEIGHTED:
-            weight = self._weight(WEIGHTED[target])
-            self._with_activation(node, {_arg(node, 0): self._activation(), _arg(node, 1): weight})
+            inputs = {_arg(node, 0): self._activation(), _arg(node, 1): self._weight()}
+            self._with_activation(node, inputs)
         elif target in REQUANTIZING:
             tensors = [a for a in node.args[:2] if isinstance(a, Node)]
             self._with_activation(node, {t: self._activation() for t in tensors})
         elif target in SAME_SCALE:
             self._same_scale(node)
+        elif target in SPLITS:
+            node.meta[_KEY] = _annotation({_arg(node, 0): self._activation()}, None)
+        elif target is operator.getitem and _arg(node, 0).target in SPLITS:
+            source = _arg(node, 0)
+            shared = SharedQuantizationSpec((_arg(source, 0), source))
+            node.meta[_KEY] = _annotation({}, shared)
         elif target in FIXED_OUTPUT:
-            fixed = self._scheme.fixed_outputs[FIXED_OUTPUT[target]]
-            output = self._activation((fixed.scale, fixed.zero_point))
+            output = self._activation(self._fixed(node))
             node.meta[_KEY] = _annotation({_arg(node, 0): self._activation()}, output)
+
+    def _fixed(self, node: Node) -> tuple[float, int] | None:
+        """Returns the grid that the runtime prescribes for an operator's output, if it does."""
+        fixed = self._scheme.fixed_outputs.get(FIXED_OUTPUT.get(cast(Any, node.target), ""))
+        return (fixed.scale, fixed.zero_point) if fixed else None
 
     def _with_activation(self, node: Node, inputs: dict[Node, Any]) -> None:
         """Puts the output scale behind the activation that the runtime fuses into ``node``."""
@@ -129,6 +157,13 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
     def _same_scale(self, node: Node) -> None:
         first = node.args[0]
         tensors: list[Node] = list(first) if isinstance(first, (list, tuple)) else [first]  # type: ignore[arg-type,list-item]
+        grids = {self._fixed(_maker(tensor)) for tensor in tensors}
+        if len(grids) > 1:
+            raise ModelError(
+                f"{place_of(node)} joins the output of a sigmoid or softmax, whose int8 "
+                "scale the runtime fixes, with values on another scale; return each as an output "
+                "of its own, better before its activation, and join them outside the network"
+            )
         shared = SharedQuantizationSpec((tensors[0], node))
         inputs: dict[Node, Any] = dict.fromkeys(tensors[1:], shared)
         inputs[tensors[0]] = self._activation()
@@ -146,14 +181,14 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
             ),
         )
 
-    def _weight(self, axis: int) -> QuantizationSpec:
+    def _weight(self) -> QuantizationSpec:
         return QuantizationSpec(
             dtype=torch.int8,
             quant_min=-127,
             quant_max=127,
             qscheme=torch.per_channel_symmetric,
-            ch_axis=axis,
-            observer_or_fake_quant_ctr=WeightFakeQuantize.with_args(axis=axis),
+            ch_axis=0,
+            observer_or_fake_quant_ctr=WeightFakeQuantize.with_args(axis=0),
         )
 
 
@@ -166,3 +201,53 @@ def _arg(node: Node, index: int) -> Node:
     if not isinstance(value, Node):
         raise TypeError(f"{node}: argument {index} is {value!r}, expected a tensor")
     return value
+
+
+def _maker(node: Node) -> Node:
+    """Returns the operator that computed what ``node`` merely moves."""
+    while node.target in SAME_SCALE and isinstance(node.args[0], Node):
+        node = node.args[0]
+    return node
+
+
+def _refusal(node: Node, islands: tuple[str, ...]) -> str | None:
+    """Returns why an operator cannot be made integer and what else would do, None where it can."""
+    target: Any = node.target
+    if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):
+        return None
+    if _KEY not in node.meta:
+        name = str(target).removeprefix("aten.").split(".")[0]
+        if name in islands or target in SPLITS:
+            return None
+        if target in ACTIVATIONS:
+            return "stands alone: put it directly behind one convolution, linear layer or addition"
+        return "has no int8 form on every target; build the network from " + _legal()
+    if target in REQUANTIZING and not all(_is_computed(a) for a in node.args[:2]):
+        return "works on a constant; fold that into the weights of a convolution or linear layer"
+    if target in PADS and (len(node.args) > PADS[target] and node.args[PADS[target]]):
+        return "has a border of other values than zeros; pad with zeros"
+    if target is _ATEN.pad.default and len(node.args) > 2 and node.args[2] != "constant":
+        return f"pads by {node.args[2]!r}; pad with zeros"
+    if target in (_ATEN.hardtanh.default, _ATEN.hardtanh_.default) and node.args[1:] not in (
+        (0, 6),
+        (0.0, 6.0),
+    ):
+        return "clips to another range than 0 to 6; use ReLU or ReLU6"
+    if target in RESIZES and not _is_whole_multiple(node):
+        return "resizes by a fraction; resize to a whole multiple of height and width"
+    return None
+
+
+def _legal() -> str:
+    every = {*WEIGHTED, *ACTIVATIONS, *REQUANTIZING, *SPLITS, *SAME_SCALE, *FIXED_OUTPUT}
+    names = {str(target).removeprefix("aten.").split(".")[0] for target in every}
+    return ", ".join(sorted(name for name in names if not name.endswith("_")))
+
+
+def _is_computed(argument: object) -> bool:
+    return isinstance(argument, Node) and argument.op != "get_attr"
+
+
+def _is_whole_multiple(node: Node) -> bool:
+    before, after = _arg(node, 0).meta["val"].shape[2:], node.meta["val"].shape[2:]
+    return all(large % small == 0 for small, large in zip(before, after, strict=True))

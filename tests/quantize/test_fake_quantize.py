@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from edgekd.device import load_device
+from edgekd.errors import ModelError
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from edgekd.quantize.graph import (
     calibrate,
@@ -155,11 +156,11 @@ def test_every_operator_is_quantized_and_shared_scales_are_shared(graph, scheme)
     calibrate(qat, [torch.randn(4, 3, 16, 16)])
     picture = integer_graph(converted(frozen(qat), 2, fold_weights=True))
     kinds = [o.kind for o in picture.operators]
-    assert sorted(kinds) == ["add", "concat", "conv", "conv", "conv", "max_pool", "resize"]
-    grids = {o.kind: (o.grid, [picture.grids[i] for i in o.inputs]) for o in picture.operators}
-    for kind in ("concat", "max_pool", "resize"):
-        grid, inputs = grids[kind]
-        assert all(i == grid for i in inputs)
+    assert sorted(kinds) == ["add", "conv", "conv", "conv", "max_pool"]
+    assert sorted(m.name for m in picture.moves) == ["cat", "upsample_nearest2d"]
+    (pool,) = (o for o in picture.operators if o.kind == "max_pool")
+    for step, grid in [(pool, pool.grid), *((m, picture.grids[m.output]) for m in picture.moves)]:
+        assert all(picture.grids[name] == grid for name in step.inputs)
     assert picture.grids[picture.input].scale == 1 / 128
     if scheme.activation_symmetry == "symmetric":
         assert {g.zero_point for g in picture.grids.values()} == {0}
@@ -198,3 +199,65 @@ def test_ranges_stand_still_once_frozen_and_weights_go_on(graph, scheme) -> None
 def test_dropping_outputs_drops_what_only_they_need(graph) -> None:
     trimmed = only_outputs(graph[0], 1)
     assert len(trimmed(torch.randn(2, 3, 16, 16))) == 1
+
+
+class Refused(nn.Module):
+    """One convolution, and what a test puts behind it."""
+
+    def __init__(self, tail) -> None:
+        super().__init__()
+        self.conv, self.tail = nn.Conv2d(3, 4, 3, padding=1), tail
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("tail", "operator", "advice"),
+    [
+        pytest.param(torch.tanh, "tanh", "build the network from", id="no int8 form"),
+        pytest.param(lambda x: x * 0.5, "mul", "fold that into the weights", id="a constant"),
+        pytest.param(lambda x: x.mean((2, 3)).relu(), "relu", "directly behind", id="lone relu"),
+        pytest.param(
+            lambda x: nn.functional.interpolate(x, scale_factor=1.5),
+            "upsample_nearest2d", "whole multiple", id="fractional resize",
+        ),
+        pytest.param(
+            lambda x: nn.functional.pad(x, (1, 1), value=2.0), "pad", "pad with zeros", id="border"
+        ),
+        pytest.param(
+            lambda x: nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"),
+            "pad", "pad with zeros", id="reflection",
+        ),
+        pytest.param(
+            lambda x: nn.functional.hardtanh(x), "hardtanh", "use ReLU", id="another clip"
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_target_computes_in_integers_is_refused_before_training(
+    tail, operator: str, advice: str
+) -> None:
+    folded = folded_graph(Refused(tail).eval(), torch.zeros(2, 3, 8, 8))
+    with pytest.raises(ModelError) as refused:
+        prepared(folded, SCHEMES["raspberry-pi"])
+    message = str(refused.value)
+    assert message.startswith(f"{operator} in Refused (test_fake_quantize.py, line ")
+    assert advice in message
+    assert "end the network before it" in message
+
+
+def test_scores_on_a_fixed_scale_are_not_joined_with_boxes_on_another() -> None:
+    folded = folded_graph(
+        Refused(lambda x: torch.cat((x[:, :1].sigmoid(), x[:, 1:]), 1)).eval(),
+        torch.zeros(2, 3, 8, 8),
+    )
+    with pytest.raises(ModelError, match=r"cat in Refused .* return each as an output of its own"):
+        prepared(folded, SCHEMES["raspberry-pi"])
+
+
+def test_halves_of_a_split_share_the_scale_of_the_whole() -> None:
+    net = Refused(lambda x: torch.cat(x.chunk(2, 1)[::-1], 1))
+    qat = prepared(folded_graph(net.eval(), torch.zeros(2, 3, 8, 8)), SCHEMES["raspberry-pi"])
+    calibrate(qat, [torch.randn(4, 3, 8, 8)])
+    scales = {m.scale.item() for m in qat.modules() if isinstance(m, ActivationFakeQuantize)}
+    assert len(scales) == 2

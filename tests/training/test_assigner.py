@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from edgekd.nets.detector import cell_centres
 from edgekd.training.assigner import TaskAlignedAssigner, hidden_cells, pairwise_iou
 
 CENTRES = torch.tensor([[4.0, 4.0], [12.0, 4.0], [4.0, 12.0], [12.0, 12.0]])
@@ -78,3 +80,69 @@ def test_an_ignore_region_hides_its_class_and_spares_positives() -> None:
     )
     assert target.valid[0, 0].all()
     assert not target.valid[0, 1].any()
+
+
+def by_hand(probabilities, boxes, centres, strides, objects, labels, top_k):
+    """The assignment of one image, object by object and cell by cell."""
+    claims = {}
+    for g, (box, label) in enumerate(zip(objects.tolist(), labels.tolist(), strict=True)):
+        if label < 0:
+            continue
+        found = []
+        for p, (x, y) in enumerate(centres.tolist()):
+            inside = box[0] < x < box[2] and box[1] < y < box[3]
+            middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+            near = max(abs(middle[0] - x), abs(middle[1] - y)) < strides[p]
+            if inside or near:
+                iou = float(pairwise_iou(objects[None, g : g + 1], boxes[None, p : p + 1]))
+                score = float(probabilities[p, label])
+                found.append((score**0.5 * iou**4 + 1e-9 * score, p, iou, score**0.5 * iou**4))
+        for _, p, iou, alignment in sorted(found, key=lambda f: (-f[0], f[1]))[:top_k]:
+            if p not in claims or iou > claims[p][1]:
+                claims[p] = (g, iou, alignment)
+    quality = [0.0] * len(centres)
+    for p, (g, _, alignment) in claims.items():
+        own = [c for c in claims.values() if c[0] == g]
+        peak, best = max(c[2] for c in own), max(c[1] for c in own)
+        quality[p] = alignment / (peak + 1e-12) * best
+    return quality, [claims[p][0] if p in claims else -1 for p in range(len(centres))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crowded_batches_are_assigned_as_by_hand(seed: int) -> None:
+    torch.manual_seed(seed)
+    shapes = [(8, 10), (4, 5)]
+    centres, strides = cell_centres(shapes, (8, 16), torch.device("cpu"))
+    corner = torch.rand(2, 9, 2) * 60
+    objects = torch.cat((corner, corner + torch.rand(2, 9, 2) * 40 + 2), -1)
+    objects[0, 1] = objects[0, 0]  # Two objects in one place: the first keeps what both claim.
+    labels = torch.randint(-1, 3, (2, 9))
+    middle = centres + torch.randn(2, len(centres), 2) * 5
+    half = torch.rand(2, len(centres), 2) * 20 + 1
+    boxes = torch.cat((middle - half, middle + half), -1)
+    probabilities = torch.rand(2, len(centres), 3)
+    nothing = torch.zeros(2, 0)
+    target = TaskAlignedAssigner(top_k=4)(
+        probabilities=probabilities,
+        boxes=boxes,
+        centres=centres,
+        strides=strides,
+        objects=objects,
+        labels=labels,
+        ignore=nothing.unsqueeze(-1).expand(-1, -1, 4),
+        ignore_labels=nothing.long(),
+    )
+    for index in range(2):
+        quality, owner = by_hand(
+            probabilities[index], boxes[index], centres, strides.tolist(),
+            objects[index], labels[index], 4,
+        )  # fmt: skip
+        assert target.owner[index].tolist() == owner
+        torch.testing.assert_close(target.weights[index], torch.tensor(quality))
+        positive = [p for p, g in enumerate(owner) if g >= 0]
+        assert positive
+        for p in positive:
+            assert torch.equal(target.boxes[index, p], objects[index, owner[p]])
+            wanted = torch.zeros(3)
+            wanted[labels[index, owner[p]]] = quality[p]
+            torch.testing.assert_close(target.scores[index, p], wanted)

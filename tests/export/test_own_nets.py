@@ -1,0 +1,366 @@
+"""Networks that users already have: exported for two boards and proven, or refused with a place."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import ZipFile
+
+import flatbuffers
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgekd.device import load_device
+from edgekd.errors import ExportError, ModelError, ProofError
+from edgekd.export.integer_graph import Alignment, IntegerGraph, align
+from edgekd.export.intermediates import tflite_intermediates
+from edgekd.export.parity import check_operators
+from edgekd.export.prove import prove
+from edgekd.export.read_tflite import tflite_graph
+from edgekd.export.read_torch import integer_graph
+from edgekd.export.stage import Graphs, export_files
+from edgekd.export.tflite_file import tflite_model
+from edgekd.nets.card import Card, OwnCard
+from edgekd.nets.outputs import network_outputs
+from edgekd.nets.own import OwnNet, load_state
+from edgekd.nets.tap import TappedNet
+from edgekd.quantize import graph as graphs
+from edgekd.sections import ExportSection
+from edgekd.types import Artifact, Task
+
+NETS = Path(__file__).parents[2] / "benchmarks" / "own_nets"
+BOARDS = ("raspberry-pi", "jetson")
+CIFAR = OwnCard(
+    task=Task.CLASSIFICATION, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
+)
+FASTESTDET = OwnCard(task=Task.DETECTION, mean=(0.0,), std=(255.0,), colour="bgr")
+ULTRAFACE = OwnCard(task=Task.DETECTION, mean=(127.0,), std=(128.0,))
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Files of one network for one board, and what they are proven against."""
+
+    artifacts: tuple[Artifact, ...]
+    graphs: Graphs
+    pixels: Pixels
+
+    @property
+    def tflite(self) -> Path:
+        return next(a.path for a in self.artifacts if a.path.name == "int8.tflite")
+
+
+def quantized(net: nn.Module, own: OwnCard, pixels: Pixels, board: str) -> tuple[Graphs, Card]:
+    """The graphs of a network whose ranges are calibrated on the images."""
+    height, width = pixels.shape[1:3]
+    card = Card(
+        architecture="own", classes=("a", "b"), height=height, width=width, strides=(), own=own
+    )
+    own_net = OwnNet(net, own, 3).eval()
+    outputs = network_outputs(own_net, card)
+    folded = graphs.folded_graph(TappedNet(own_net, ()).eval(), torch.zeros(2, 3, height, width))
+    prepared = graphs.prepared(folded, load_device(board).quantization)
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 128) / 128
+    graphs.calibrate(prepared, images.split(4))
+    frozen, count = graphs.frozen(prepared), len(outputs)
+    built = Graphs(
+        floating=graphs.only_outputs(folded, count),
+        integer=graphs.converted(frozen, count, fold_weights=True),
+        unfolded=graphs.converted(frozen, count, fold_weights=False),
+        outputs=outputs,
+    )
+    return built, card
+
+
+def exported(net: nn.Module, own: OwnCard, pixels: Pixels, board: str, folder: Path) -> Exported:
+    built, card = quantized(net, own, pixels, board)
+    artifacts = export_files(
+        built, card, load_device(board), ExportSection(), folder=folder, recipe_sha256="0" * 64
+    )
+    return Exported(artifacts, built, pixels)
+
+
+def assert_proven(made: Exported, board: str) -> None:
+    checks = prove(made.artifacts, made.graphs.integer, load_device(board), made.pixels)
+    assert {c.name.split("/")[0] for c in checks} == {"parity", "coverage", "conformance"}
+    for check in checks:
+        assert check.passed, f"{check.name}: {check.figure} ({check.culprit})"
+
+
+class Mover(nn.Module):
+    """Every operator that only moves integers, and pools, between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.wide = nn.Conv2d(8, 8, 3, padding=2, dilation=2)
+        self.branch = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+        self.shuffled = nn.Conv2d(8, 8, 1)
+        self.even = nn.Conv2d(4, 6, 1)
+        self.joined = nn.Conv2d(32, 8, 1)
+        self.heads = nn.ModuleList([nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(8, 4, 1)])
+        self.linear = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = functional.relu(self.stem(x))
+        x = self.wide(x)
+        kept, worked = x.chunk(2, dim=1)
+        x = self.shuffle(torch.cat((kept, functional.relu(self.branch(worked))), dim=1))
+        x = functional.relu(self.shuffled(x))
+        fine = functional.avg_pool2d(x, 3, 2, 1)
+        short = functional.pad(x[:, 1::2, ::2, ::2], (0, 0, 0, 0, 1, 1))
+        fine = torch.cat((fine, functional.relu(self.even(x[:, 0::2, 1::2, 1::2]) + short)), dim=1)
+        coarse = functional.max_pool2d(fine, 3, 2, 1)
+        up = functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        image = functional.relu(self.joined(torch.cat((fine, up, fine[:, :4]), dim=1)))
+        rows = [self.rows(head(image)) for head in self.heads]
+        pooled = functional.adaptive_avg_pool2d(torch.cat((image, x[:, :, ::2, ::2]), 1), 1)
+        return torch.cat(rows, dim=1), image, self.linear(pooled.flatten(1))
+
+    @staticmethod
+    def shuffle(x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        x = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).contiguous()
+        return x.view(batch, channels, height, width)
+
+    @staticmethod
+    def rows(maps: Tensor) -> Tensor:
+        priors = maps.shape[1] // 2 * maps.shape[2] * maps.shape[3]
+        return maps.permute(0, 2, 3, 1).reshape(-1, priors, 2)
+
+
+def noise(height: int, width: int) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (8, height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("mover")
+    return exported(Mover(), OwnCard(task=Task.DETECTION), noise(16, 24), "raspberry-pi", folder)
+
+
+def test_every_way_of_moving_integers_is_proven(moved: Exported) -> None:
+    assert_proven(moved, "raspberry-pi")
+
+
+def aligned(made: Exported, path: Path) -> tuple[IntegerGraph, IntegerGraph, Alignment]:
+    trained, (shipped, _) = integer_graph(made.graphs.integer), tflite_graph(path)
+    return trained, shipped, align(trained, shipped)
+
+
+def changed(
+    path: Path, copy: Path, native: str, tensor: int, old: list[int], new: list[int]
+) -> None:
+    """Replaces one constant of every operator of a kind that has exactly these values."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    graph, code = model.subgraphs[0], getattr(schema.BuiltinOperator, native)
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    found = 0
+    for operator in graph.operators:
+        if codes[operator.opcodeIndex] != code:
+            continue
+        constant = graph.tensors[operator.inputs[tensor]]
+        values = np.array(model.buffers[constant.buffer].data, np.uint8).view(np.int32)
+        if values.tolist() == old:
+            buffer = schema.BufferT()
+            buffer.data = np.array(new, np.int32).view(np.uint8)
+            model.buffers.append(buffer)
+            constant.buffer = len(model.buffers) - 1
+            found += 1
+    assert found, f"no {native} with {old}"
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    copy.write_bytes(bytes(builder.Output()))
+
+
+@pytest.mark.parametrize(
+    ("native", "tensor", "old", "new"),
+    [
+        pytest.param("STRIDED_SLICE", 1, [0, 0, 0, 1], [0, 0, 0, 0], id="odd channels, not even"),
+        pytest.param(
+            "PAD", 1, [0, 0, 1, 1, 0, 0, 0, 0], [0, 0, 2, 0, 0, 0, 0, 0], id="channels shifted"
+        ),
+        pytest.param(
+            "PAD", 1, [0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 0, 2, 1, 1, 0, 0], id="border above shifted"
+        ),
+    ],
+)
+def test_a_file_that_moves_elsewhere_is_refused(
+    moved: Exported, tmp_path: Path, native: str, tensor: int, old: list[int], new: list[int]
+) -> None:
+    suspect = tmp_path / "int8.tflite"
+    changed(moved.tflite, suspect, native, tensor, old, new)
+    aligned(moved, moved.tflite)
+    with pytest.raises(ProofError, match=r"never trained|outputs"):
+        aligned(moved, suspect)
+
+
+def test_a_runtime_that_changes_one_moved_value_is_caught(moved: Exported) -> None:
+    trained, shipped, pairs = aligned(moved, moved.tflite)
+    _, indices = tflite_graph(moved.tflite)
+    images = (moved.pixels[:2].astype(np.int16) - 128).astype(np.int8)
+    integers = tflite_intermediates(moved.tflite, indices, images)
+    assert check_operators(trained, shipped, pairs, integers, "runtime").passed
+    move = next(m for m in shipped.moves if m.name.startswith("STRIDED_SLICE"))
+    integers[move.output].flat[0] ^= 1
+    check = check_operators(trained, shipped, pairs, integers, "runtime")
+    assert not check.passed
+    assert check.culprit == move.name
+
+
+class Shared(nn.Module):
+    """A ReLU whose scale is shared with values below zero, beside a global mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        joined = torch.cat((self.first(x), functional.relu(self.second(x))), dim=1)
+        return self.last(joined).mean(dim=(2, 3))
+
+
+def test_a_relu_on_a_symmetric_shared_scale_is_proven(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    own = OwnCard(task=Task.CLASSIFICATION)
+    assert_proven(exported(Shared(), own, noise(12, 12), "jetson", tmp_path), "jetson")
+
+
+class Gated(nn.Module):
+    """A sigmoid that scales channels, and a softmax at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(x * x.mean(dim=(2, 3), keepdim=True).sigmoid()).softmax(dim=1)
+
+
+def test_sigmoid_and_softmax_keep_the_scales_that_the_runtime_fixes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = exported(Gated(), FASTESTDET, noise(8, 12), "raspberry-pi", tmp_path)
+    assert_proven(made, "raspberry-pi")
+
+
+def test_a_scheme_that_cannot_hold_a_sigmoid_says_where_it_is_and_what_to_do() -> None:
+    made, _ = quantized(Gated(), FASTESTDET, noise(8, 12), "jetson")
+    with pytest.raises(ExportError, match=r"sigmoid in Gated \(test_own_nets.py, line \d+\).*raw"):
+        tflite_model(made.unfolded, (1, 3, 8, 12), ["scores"], [0], integer=True)
+
+
+def test_a_network_that_returns_a_dictionary_is_refused() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"x": x}
+
+    with pytest.raises(ModelError, match="returns a str among its outputs"):
+        quantized(Named(), FASTESTDET, noise(8, 8), "jetson")
+
+
+def factory(file: str, name: str) -> Callable[[], nn.Module]:
+    spec = importlib.util.spec_from_file_location(f"own_{Path(file).stem}", NETS / file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[[], nn.Module] = getattr(module, name)
+    return made
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network that others trained.
+
+    Attributes:
+        weights: Under the folder of real data.
+        size: Height and width.
+    """
+
+    file: str
+    function: str
+    weights: str
+    own: OwnCard
+    size: tuple[int, int]
+
+
+RESNET20 = Published(
+    "resnet_cifar.py", "build_resnet20", "cifar10_resnet_akamaster/resnet20-12fca82f.th",
+    CIFAR, (32, 32),
+)  # fmt: skip
+RESNET56 = replace(
+    RESNET20,
+    function="build_resnet56",
+    weights="cifar10_resnet_akamaster/resnet56-4bfd9763.th",
+)
+FASTEST = Published(
+    "fastestdet.py", "build_raw", "fastestdet/weight_AP05_0.253207_280-epoch.pth",
+    FASTESTDET, (352, 352),
+)  # fmt: skip
+RFB = Published("ultraface.py", "build", "ultraface/version-RFB-320.pth", ULTRAFACE, (240, 320))
+SLIM = replace(RFB, function="build_slim", weights="ultraface/version-slim-320.pth")
+
+
+def trained_net(published: Published, real_data: Path) -> nn.Module:
+    net = factory(published.file, published.function)()
+    load_state(net, real_data / "models" / published.weights)
+    return net
+
+
+def photographs(real_data: Path, height: int, width: int) -> Pixels:
+    files = sorted((real_data / "toy_plane" / "images").glob("*.jpg"))[:8]
+    opened = [Image.open(file).convert("RGB").resize((width, height)) for file in files]
+    return np.stack([np.asarray(image) for image in opened])
+
+
+def small_pictures(real_data: Path) -> Pixels:
+    with ZipFile(real_data / "cifar10_jpg" / "cifar10_jpg_train20k_test10k.zip") as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("test/") and n[-1] != "/")
+        blobs = [archive.read(name) for name in names[:: len(names) // 32]]
+    return np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs])
+
+
+@pytest.mark.parametrize(
+    ("published", "board"),
+    [
+        pytest.param(RESNET20, "raspberry-pi", id="resnet20-raspberry-pi"),
+        *(
+            pytest.param(net, board, id=f"{name}-{board}", marks=pytest.mark.slow)
+            for name, net, boards in (
+                ("resnet20", RESNET20, BOARDS[1:]),
+                ("resnet56", RESNET56, BOARDS),
+                ("fastestdet", FASTEST, BOARDS),
+                ("ultraface-rfb", RFB, BOARDS),
+                ("ultraface-slim", SLIM, BOARDS),
+            )
+            for board in boards
+        ),
+    ],
+)
+def test_a_published_network_passes_every_proof(
+    real_data: Path, tmp_path: Path, published: Published, board: str
+) -> None:
+    net = trained_net(published, real_data)
+    small = published.size == (32, 32)
+    pixels = small_pictures(real_data) if small else photographs(real_data, *published.size)
+    assert_proven(exported(net, published.own, pixels, board, tmp_path), board)
+
+
+def test_published_fastestdet_is_told_to_end_at_its_raw_outputs(real_data: Path) -> None:
+    net = trained_net(replace(FASTEST, function="build"), real_data)
+    with pytest.raises(ModelError, match=r"cat in ActivatedFastestDet \(fastestdet.py, line \d+"):
+        quantized(net, FASTESTDET, noise(64, 64), "raspberry-pi")
