@@ -36,6 +36,8 @@ from edgekd.workshop import Workshop, calibration_batches, open_workshop
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results"
 
+PATHS = (("data", "path"), ("teacher", "model"), ("teacher", "cache"), ("student", "checkpoint"))
+
 DECIDES = ["seed", "target", "data", "input", "network", "augmentation", "student", "distill"]
 """Sections of a recipe that a row depends on; its teacher's too, where it has one."""
 
@@ -186,7 +188,7 @@ def _predicted(
 def _portable(recipe: Recipe) -> dict[str, Any]:
     """Returns what decides a row, without the folders of one machine."""
     plain = to_mapping(recipe)
-    for section, key in (("data", "path"), ("teacher", "model"), ("teacher", "cache")):
+    for section, key in PATHS:
         value = plain[section][key]
         plain[section][key] = Path(value).name if value else value
     taught = bool(plain["distill"]["methods"])
