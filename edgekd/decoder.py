@@ -160,6 +160,18 @@ def decode_fastestdet(levels, contract):
     return corners(centres, sizes), rows[:, :1] ** 0.6 * rows[:, 5:] ** 0.4
 
 
+def decode_fastestdet_raw(levels, contract):
+    """Returns boxes ``(N, 4)`` and scores ``(N, C)`` of a FastestDet whose file ends at its heads.
+
+    Three outputs: ``objectness`` ``1 x 1 x H x W`` logits, ``boxes`` ``1 x 4 x H x W`` as in
+    `decode_fastestdet`, ``classes`` ``1 x C x H x W`` logits.
+    """
+    named = levels[0]
+    objectness = 1 / (1 + np.exp(-named["objectness"]))
+    grid = np.concatenate((objectness, named["boxes"], softmax(named["classes"])), axis=-1)
+    return decode_fastestdet({0: {"detections": grid}}, contract)
+
+
 def corners(centres, sizes):
     """Returns boxes ``(N, 4)`` xyxy for centres ``(N, 2)`` and (width, height) ``(N, 2)``."""
     return np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1)
@@ -219,6 +231,7 @@ DECODERS = {
     "ssd": decode_ssd,
     "ssd-raw": decode_ssd_raw,
     "fastestdet": decode_fastestdet,
+    "fastestdet-raw": decode_fastestdet_raw,
 }
 
 

@@ -277,6 +277,11 @@ def loop_fastestdet(grid):
     return found
 
 
+def loop_fastestdet_raw(objectness, boxes, classes):
+    shares = np.exp(classes) / np.exp(classes).sum(axis=0)
+    return loop_fastestdet(np.concatenate((1 / (1 + np.exp(-objectness)), boxes, shares)))
+
+
 @pytest.mark.parametrize(
     ("name", "shapes", "loop", "options"),
     [
@@ -286,6 +291,12 @@ def loop_fastestdet(grid):
         ("ssd", [(30, 4), (30, 4)], loop_ssd, {"roles": SSD_ROLES}),
         ("ssd-raw", [(18, 4), (18, 4)], loop_ssd_raw, {"roles": SSD_ROLES, "priors": PRIORS}),
         ("fastestdet", [(8, 2, 4)], loop_fastestdet, {"layout": "NCHW"}),
+        (
+            "fastestdet-raw",
+            [(1, 2, 4), (4, 2, 4), (3, 2, 4)],
+            loop_fastestdet_raw,
+            {"layout": "NCHW", "roles": ("objectness", "boxes", "classes")},
+        ),
     ],
 )
 def test_arrays_decode_like_a_loop_over_boxes(name, shapes, loop, options) -> None:

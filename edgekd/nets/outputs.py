@@ -9,7 +9,11 @@ from edgekd.errors import ModelError
 from edgekd.nets.card import Card
 from edgekd.types import OutputContract, Task
 
-_ROLES = {"ssd": ("scores", "boxes"), "ssd-raw": ("scores", "boxes")}
+_ROLES = {
+    "ssd": ("scores", "boxes"),
+    "ssd-raw": ("scores", "boxes"),
+    "fastestdet-raw": ("objectness", "boxes", "classes"),
+}
 """Roles of the outputs of decoders that read several; the others read one, ``detections``."""
 
 

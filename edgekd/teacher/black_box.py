@@ -318,6 +318,7 @@ def _expected(card: BlackBoxCard, size: InputContract) -> dict[str, Shape]:
         cells = len(decoder.yolox_cells(size.height, size.width))
     if card.priors is not None:
         cells = len(decoder.ssd_priors(to_mapping(card.priors), size.height, size.width))
+    maps = {"objectness": 1, "boxes": 4, "classes": classes}
     match card.decoder:
         case "yolov5" | "yolox":
             return {"detections": (1, cells, 5 + classes)}
@@ -327,6 +328,10 @@ def _expected(card: BlackBoxCard, size: InputContract) -> dict[str, Shape]:
             return {"detections": (1, 5 + classes, "H", "W")}
         case "fastestdet":
             return {"detections": (1, "H", "W", 5 + classes)}
+        case "fastestdet-raw" if size.layout == "NCHW":
+            return {role: (1, channels, "H", "W") for role, channels in maps.items()}
+        case "fastestdet-raw":
+            return {role: (1, "H", "W", channels) for role, channels in maps.items()}
         case _:
             return {"scores": (1, cells, 1 + classes), "boxes": (1, cells, 4)}
 
