@@ -147,7 +147,8 @@ def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> 
         progress: Gets the problem report.
 
     Raises:
-        DataError: The data set cannot be read, or the split has no usable image.
+        DataError: The data set cannot be read, the split has no usable image, or there is but one
+            class to tell apart.
     """
     section = recipe.data
     root = section.path
@@ -163,6 +164,11 @@ def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> 
     )
     if not dataset.samples:
         raise DataError(f"{root}: split {split!r} has no usable image")
+    if dataset.task is Task.CLASSIFICATION and len(dataset.classes) < 2:
+        raise DataError(
+            f"{root}: images in the folder {dataset.classes[0]!r} alone; legal: a folder for each "
+            "of two or more classes, or a detection set with its annotations"
+        )
     annotated = len(dataset.samples)
     if section.unlabelled and split == section.train:
         dataset = with_unlabelled(dataset, section.unlabelled)

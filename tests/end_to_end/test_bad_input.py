@@ -33,6 +33,19 @@ def arguments(small_set: Path, teacher_file: Path, out: Path) -> list[str | Path
     ]  # fmt: skip
 
 
+@pytest.fixture
+def boats(small_set: Path, tmp_path: Path) -> Path:
+    """A set with a class that no shipped teacher knows."""
+    other = tmp_path / "set"
+    shutil.copytree(small_set, other)
+    for split in ("train", "val"):
+        path = other / "annotations" / f"{split}.json"
+        document = json.loads(path.read_text())
+        document["categories"][0]["name"] = "boat"
+        path.write_text(json.dumps(document))
+    return other
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -100,21 +113,14 @@ def test_a_corrupt_image_is_reported_and_under_strict_refused(
 
 
 def test_a_teacher_of_other_classes_is_refused(
-    small_set: Path, teacher_file: Path, tmp_path: Path
+    boats: Path, teacher_file: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "set"
-    shutil.copytree(small_set, other)
-    for split in ("train", "val"):
-        path = other / "annotations" / f"{split}.json"
-        document = json.loads(path.read_text())
-        document["categories"][0]["name"] = "boat"
-        path.write_text(json.dumps(document))
-    command = [*arguments(small_set, teacher_file, tmp_path / "run"), "--data", other]
+    command = arguments(boats, teacher_file, tmp_path / "run")
     refused(edgekd(*command), "boat", "edgekd train")
 
 
-def test_own_data_without_a_teacher_says_how_to_get_one(small_set: Path, tmp_path: Path) -> None:
-    refused(edgekd("compress", "--data", small_set, "--out", tmp_path / "r"), "edgekd train")
+def test_own_data_without_a_teacher_says_how_to_get_one(boats: Path, tmp_path: Path) -> None:
+    refused(edgekd("compress", "--data", boats, "--out", tmp_path / "r"), "edgekd train")
 
 
 @pytest.mark.xdist_group("run")
