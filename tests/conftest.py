@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -44,6 +46,19 @@ def real_data() -> Path:
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rendered training and eight validation images in COCO layout."""
     return write_demo_set(tmp_path_factory.mktemp("data") / "set", train=12, val=8)
+
+
+@pytest.fixture(scope="session")
+def boats(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a class that no shipped teacher knows."""
+    other = tmp_path_factory.mktemp("boats") / "set"
+    shutil.copytree(small_set, other)
+    for split in ("train", "val"):
+        path = other / "annotations" / f"{split}.json"
+        document = json.loads(path.read_text())
+        document["categories"][0]["name"] = "boat"
+        path.write_text(json.dumps(document))
+    return other
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -157,11 +158,20 @@ def batches(
         stream,
         batch_sampler=keys,
         num_workers=count,
+        multiprocessing_context=_start_method() if count else None,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if count else None,
     )
     yield from loader
+
+
+def _start_method() -> str | None:
+    """Returns how worker processes start, None for the platform's own way.
+
+    Once the TFLite converter has loaded JAX, threads run here that a forked copy would wait for.
+    """
+    return "forkserver" if "jax" in sys.modules and os.name == "posix" else None
 
 
 def default_workers() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,19 +30,6 @@ def arguments(small_set: Path, teacher_file: Path, out: Path) -> list[str | Path
         "compress", "--data", small_set, "--teacher", teacher_file, "--input", "96x128",
         "--steps", "1", "--qat-steps", "1", "--out", out, "--torch-device", "cpu",
     ]  # fmt: skip
-
-
-@pytest.fixture
-def boats(small_set: Path, tmp_path: Path) -> Path:
-    """A set with a class that no shipped teacher knows."""
-    other = tmp_path / "set"
-    shutil.copytree(small_set, other)
-    for split in ("train", "val"):
-        path = other / "annotations" / f"{split}.json"
-        document = json.loads(path.read_text())
-        document["categories"][0]["name"] = "boat"
-        path.write_text(json.dumps(document))
-    return other
 
 
 @dataclass(frozen=True)

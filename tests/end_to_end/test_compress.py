@@ -18,7 +18,9 @@ from edgekd.files import sha256_of
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import read_contract
 from edgekd.progress import SilentProgress
+from edgekd.recipe import load_recipe
 from edgekd.report.record import from_json
+from edgekd.sources import demo_recipe
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -169,18 +171,22 @@ def test_report_shows_a_finished_run_again(finished_run) -> None:
     assert sha256_of(html) == before
 
 
-def test_init_writes_a_recipe_that_the_other_commands_accept(
-    small_set: Path, tmp_path: Path
-) -> None:
+def test_init_writes_a_recipe_that_the_other_commands_accept(boats: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    assert edgekd("init", small_set, "--out", recipe).exit_code == 0
-    assert edgekd("init", small_set, "--out", recipe).exit_code == 2
-    from edgekd.recipe import load_recipe
-
+    assert edgekd("init", boats, "--out", recipe).exit_code == 0
+    assert edgekd("init", boats, "--out", recipe).exit_code == 2
     loaded = load_recipe(recipe)
     assert (loaded.input.height, loaded.input.width) == (256, 320)
     assert loaded.input.channels == 3
     assert "#" in recipe.read_text()
+
+
+def test_init_starts_from_the_recipe_of_a_teacher_that_ships_for_these_classes(
+    small_set: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    assert edgekd("init", small_set, "--out", recipe).exit_code == 0
+    assert load_recipe(recipe).input == demo_recipe().input
 
 
 def test_the_bundle_replays_here_and_says_where_it_comes_from(finished_run) -> None:
@@ -214,6 +220,7 @@ def test_a_bundle_can_be_made_again_elsewhere(finished_run, tmp_path: Path) -> N
     assert json.loads(first.read_text()) == json.loads(again.read_text())
 
 
+@pytest.mark.slow
 def test_a_file_with_a_tail_finds_what_its_twin_finds(
     finished_run, small_set: Path, tmp_path: Path
 ) -> None:

@@ -339,7 +339,10 @@ def test_a_card_is_read_whole(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("line", "match"),
     [
-        ("decoder: yolov9", "'yolov9'; did you mean 'yolov[58]'.* legal: fastestdet, fastestdet-raw, ssd"),
+        (
+            "decoder: yolov9",
+            "'yolov9'; did you mean 'yolov[58]'.* legal: fastestdet, fastestdet-raw, ssd",
+        ),
         ("decoder: edgedet", "'edgedet'; .*legal: fastestdet, fastestdet-raw, ssd"),
         ("decoder: ssd", "'priors' belong to 'ssd-raw'"),
         ("priors: null", "'priors' belong to 'ssd-raw', which needs them"),
