@@ -123,6 +123,7 @@ def _lessons(
     section = shop.recipe.teacher
     if not section.cache_views:
         return stream, lambda batch: live_lessons(shop.teachers, batch, kinds)
+    stream = replace(stream, view_seed=0)  # The same for all runs, or they could not share it.
     epochs = -(-options.steps * options.batch_size // len(shop.train.samples))
     root = section.cache or shop.run.path.parent / "teacher-cache"
     cache = open_cache(
@@ -153,7 +154,7 @@ def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
             "channels": stream.channels,
             "magnified": stream.magnified,
             "augmentation": to_mapping(stream.augmentation),
-            "seed": stream.seed,
+            "seed": stream.view_seed,
             "precision": shop.recipe.teacher.precision,
         }
     )[:24]

@@ -77,11 +77,13 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
         size: Height and width of a view.
         channels: 1 (grey) or 3 (RGB).
         augmentation: What a view may look like.
-        seed: Of everything random.
+        seed: Of the order of the images, and of what their views look like.
         views: Number of different views of an image; epochs beyond repeat them. None for a new
             one every epoch.
         magnified: Height and width of the same view for a teacher.
         lessons: Teacher outputs that go with the views.
+        view_seed: Of what the views look like, where that is not `seed`: runs with other seeds can
+            share views.
     """
 
     dataset: Dataset
@@ -92,12 +94,14 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
     views: int | None = None
     magnified: tuple[int, int] | None = None
     lessons: Lessons | None = None
+    view_seed: int | None = None
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[View, tuple[NDArray[np.generic], ...]]:
         """Returns the view of image ``index`` in ``epoch``, and the lesson about it."""
         epoch, index = key
         number = epoch % self.views if self.views else epoch
-        rng = np.random.default_rng((self.seed, number, index))
+        seed = self.seed if self.view_seed is None else self.view_seed
+        rng = np.random.default_rng((seed, number, index))
 
         def draw_tile(other: int | None) -> Tile:
             sample = self.dataset.samples[index if other is None else other]
