@@ -4,9 +4,8 @@
     python benchmarks/distillation/hit_uav.py final --data $EDGEKD_DATA/hit_uav --work WORK
 
 ``grid`` compares methods on a development split of the training images that is cut by sequence, at
-a small input and a fixed number of steps. Its rows go on from one student that was trained without
-a teacher before: from nothing, they would still be learning to see at all. ``final`` trains the
-winner and the student without a teacher at full size and reads the validation images once a row.
+a small input and a fixed number of steps. ``final`` trains the winner and the student without a
+teacher at full size and reads the validation images once a row.
 """
 
 from __future__ import annotations
@@ -31,9 +30,6 @@ LONGEST_GAP = 40
 
 HELD_OUT = 5
 """Every fifth sequence is for development."""
-
-START_STEPS = 1200
-"""Of the student without a teacher that every row of the grid goes on from."""
 
 MODEL = catalog_folder("models") / "hit-uav"
 
@@ -100,14 +96,9 @@ def _frame(image: dict[str, Any]) -> int:
 
 
 def grid(data: Path, work: Path, only: list[str]) -> None:
-    """Trains every row of `METHODS` on the development split, from one start without a teacher."""
+    """Trains every row of `METHODS` on the development split."""
     split = development_split(data, work / "hit-uav-dev")
     base = load_recipe(MODEL / "recipes" / "grid.yaml")
-    start = _recipe(base, split, work, {}, seed=0)
-    start = override(start, {"distill.training.steps": START_STEPS})
-    _show(run_row(Row(name="start", recipe=start), work, "hit-uav-grid", CLASSES))
-    weights = work / "hit-uav-grid" / "start" / "distill" / "student.safetensors"
-    base = override(base, {"student.checkpoint": str(weights)})
     for name in only or METHODS:
         recipe = _recipe(base, split, work, METHODS[name], seed=0)
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
@@ -122,6 +113,8 @@ def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
     rows: dict[str, tuple[dict[str, Any], int]] = {
         "no-kd": ({}, steps),
         "kd": (winner, steps),
+        "kd-40-epochs": (winner, steps // 2),
+        "no-kd-40-epochs": ({}, steps // 2),
         "no-kd-twice": ({}, 2 * steps),
         "no-kd-wall": ({}, round(1.35 * steps)),
     }
