@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]
 
 def command(small_set: Path, teacher_file: Path, out: Path) -> list[str]:
     return [
-        sys.executable, "-m", "edgekd.cli", "compress", "--until", "quantize",
+        sys.executable, "-m", "edgekd", "compress", "--until", "quantize",
         "--target", "raspberry-pi", "--data", str(small_set), "--teacher", str(teacher_file),
         "--input", "96x128", "--steps", "60", "--qat-steps", "30", "--batch-size", "4",
         "--out", str(out), "--torch-device", "cpu", "--threads", "1",

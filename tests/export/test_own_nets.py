@@ -334,21 +334,16 @@ def small_pictures(real_data: Path) -> Pixels:
     return np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGB")) for b in blobs])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize(
-    ("published", "board"),
+    "published",
     [
-        pytest.param(RESNET20, "raspberry-pi", id="resnet20-raspberry-pi"),
-        *(
-            pytest.param(net, board, id=f"{name}-{board}", marks=pytest.mark.slow)
-            for name, net, boards in (
-                ("resnet20", RESNET20, BOARDS[1:]),
-                ("resnet56", RESNET56, BOARDS),
-                ("fastestdet", FASTEST, BOARDS),
-                ("ultraface-rfb", RFB, BOARDS),
-                ("ultraface-slim", SLIM, BOARDS),
-            )
-            for board in boards
-        ),
+        pytest.param(RESNET20, id="resnet20"),
+        pytest.param(RESNET56, id="resnet56"),
+        pytest.param(FASTEST, id="fastestdet"),
+        pytest.param(RFB, id="ultraface-rfb"),
+        pytest.param(SLIM, id="ultraface-slim"),
     ],
 )
 def test_a_published_network_passes_every_proof(
