@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
 from experiment import CPU, Row, run_row
 
 from edgekd import pipeline
@@ -66,5 +65,4 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
-    torch.set_num_threads(2)
     main(options.data, options.work, options.steps, options.only)

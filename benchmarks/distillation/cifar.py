@@ -16,7 +16,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from experiment import CPU, RESULTS, Row, run_row
 
 from edgekd import pipeline
@@ -26,6 +25,7 @@ from edgekd.recipe import Recipe, override
 from edgekd.strict import to_mapping
 
 NETS = Path(__file__).resolve().parent.parent / "own_nets" / "resnet_cifar.py"
+GRID_STEPS, STEPS = 2500, 6000
 METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {},
     "soft-labels-T2": {"soft-labels": {"weight": 1.0, "temperature": 2.0}},
@@ -87,17 +87,17 @@ def teacher(data: Path, published: Path, work: Path, steps: int) -> Path:
     return checkpoint
 
 
-def main(data: Path, work: Path, steps: int, only: list[str], deciding: list[str]) -> None:
+def main(data: Path, work: Path, only: list[str], deciding: list[str]) -> None:
     """Trains the teacher, compares the methods, and reads the test images for the deciding rows."""
     images = unpacked(data, work)
     published = data / "models" / "cifar10_resnet_akamaster" / "resnet56-4bfd9763.th"
     weights = teacher(images, published, work, steps=1000)
     for name in only or METHODS:
-        recipe = _recipe(images, weights, work, steps, METHODS[name], seed=0)
+        recipe = _recipe(images, weights, work, GRID_STEPS, METHODS[name], seed=0)
         _show(run_row(Row(name=name, recipe=recipe, base=_base(name)), work, "cifar-grid", ()))
     for name in deciding:
         for seed in (0, 1, 2):
-            recipe = _recipe(images, weights, work, steps, METHODS[name], seed=seed)
+            recipe = _recipe(images, weights, work, STEPS, METHODS[name], seed=seed)
             recipe = override(recipe, {"data.val": "test"})
             base = _base(name) and f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=base)
@@ -119,7 +119,7 @@ def _recipe(
             "teacher.model": f"{NETS}:build_resnet56",
             "teacher.weights": str(weights),
             "teacher.cache": str(work / "teacher-cache"),
-            "teacher.cache_views": 12,
+            "teacher.cache_views": 10,
             "teacher.precision": "bfloat16",
             "distill.methods": methods,
         },
@@ -138,9 +138,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6250)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--deciding", nargs="*", default=[])
     options = parser.parse_args()
-    torch.set_num_threads(2)
-    main(options.data, options.work, options.steps, options.only, options.deciding)
+    main(options.data, options.work, options.only, options.deciding)

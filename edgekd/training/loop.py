@@ -22,6 +22,7 @@ from edgekd.data.loader import Batch, ViewStream, batches
 from edgekd.errors import ModelError
 from edgekd.progress import Progress
 from edgekd.sections import FitOptions
+from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
 
 Point = dict[str, float]
@@ -67,6 +68,7 @@ def fit(
     Raises:
         ModelError: The loss is not finite, or the checkpoint belongs to another run.
     """
+    keep_freed_memory()
     optimizer = torch.optim.AdamW(_groups(task.model, options.weight_decay), options.learning_rate)
     average = WeightAverage(task.model, options.ema) if options.ema else None
     run = _Run(folder / "checkpoint.pt", task.model, optimizer, average, options)
