@@ -31,6 +31,9 @@ LONGEST_GAP = 40
 HELD_OUT = 5
 """Every fifth sequence is for development."""
 
+CACHE_VIEWS = 20
+"""Fixed views an image that every row with a teacher shares."""
+
 MODEL = catalog_folder("models") / "hit-uav"
 
 SINGLE = (
@@ -137,6 +140,7 @@ def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, se
             "data.path": str(data),
             "teacher.model": str(MODEL / "teacher.safetensors"),
             "teacher.cache": str(work / "teacher-cache"),
+            "teacher.cache_views": CACHE_VIEWS,
             "distill.methods": methods,
             "distill.baseline": False,
         },
