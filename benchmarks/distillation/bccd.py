@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment import CPU, Row, run_row
+from experiment import CPU, Row, run_row, show
 
 from edgekd import pipeline
 from edgekd.progress import PlainProgress
@@ -54,8 +54,7 @@ def main(data: Path, work: Path, steps: int, only: list[str]) -> None:
             },
         )
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
-        found = run_row(row, work, "bccd", CLASSES)
-        print(name, found["float32"], found.get("minus_base"), flush=True)
+        show(run_row(row, work, "bccd", CLASSES))
 
 
 if __name__ == "__main__":

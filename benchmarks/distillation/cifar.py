@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from experiment import CPU, RESULTS, Row, run_row
+from experiment import CPU, RESULTS, Row, run_row, show
 
 from edgekd import pipeline
 from edgekd.files import write_atomic
@@ -94,14 +94,14 @@ def main(data: Path, work: Path, only: list[str], deciding: list[str]) -> None:
     weights = teacher(images, published, work, steps=1000)
     for name in only or METHODS:
         recipe = _recipe(images, weights, work, GRID_STEPS, METHODS[name], seed=0)
-        _show(run_row(Row(name=name, recipe=recipe, base=_base(name)), work, "cifar-grid", ()))
+        show(run_row(Row(name=name, recipe=recipe, base=_base(name)), work, "cifar-grid", ()))
     for name in deciding:
         for seed in (0, 1, 2):
             recipe = _recipe(images, weights, work, STEPS, METHODS[name], seed=seed)
             recipe = override(recipe, {"data.val": "test"})
             base = _base(name) and f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=base)
-            _show(run_row(row, work, "cifar-final", ()))
+            show(run_row(row, work, "cifar-final", ()))
 
 
 def _base(name: str) -> str | None:
@@ -124,14 +124,6 @@ def _recipe(
             "distill.methods": methods,
         },
     )
-
-
-def _show(found: dict[str, Any]) -> None:
-    line = f"{found['row']:<24} top-1 {found['float32']['top1']} int8 {found['int8_ptq']['top1']}"
-    if "minus_base" in found:
-        d = found["minus_base"]
-        line += f"  {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
-    print(f"{line}  {found['train_seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

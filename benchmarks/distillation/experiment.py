@@ -111,6 +111,17 @@ def run_row(row: Row, work: Path, table: str, classes: Sequence[str]) -> dict[st
     return found
 
 
+def show(found: Mapping[str, Any]) -> None:
+    """Prints a row in one line: its figure, int8's, and the difference from its base."""
+    headline = "map" if "map" in found["float32"] else "top1"
+    line = f"{found['row']:<28} {found['float32'][headline]:6.2f}"
+    line += f"  int8 {found['int8_ptq'][headline]:6.2f}"
+    if "minus_base" in found:
+        d = found["minus_base"]
+        line += f"  {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
+    print(f"{line}  {found['train_seconds']:.0f} s", flush=True)
+
+
 def figures(dataset: Dataset, predictions: Predictions, classes: Sequence[str]) -> dict[str, float]:
     """Returns the accuracy figures of a row, in points of 100."""
     metrics = to_mapping(score(dataset, dict(predictions)))

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiment import Row, run_row
+from experiment import Row, run_row, show
 
 from edgekd import methods as catalogue
 from edgekd.catalog import catalog_folder
@@ -105,7 +105,7 @@ def grid(data: Path, work: Path, only: list[str]) -> None:
     for name in only or METHODS:
         recipe = _recipe(base, split, work, METHODS[name], seed=0)
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
-        _show(run_row(row, work, "hit-uav-grid", CLASSES))
+        show(run_row(row, work, "hit-uav-grid", CLASSES))
 
 
 def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
@@ -128,7 +128,7 @@ def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
-            _show(run_row(row, work, "hit-uav-final", CLASSES))
+            show(run_row(row, work, "hit-uav-final", CLASSES))
 
 
 def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, seed: int) -> Recipe:
@@ -145,14 +145,6 @@ def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, se
             "distill.baseline": False,
         },
     )
-
-
-def _show(found: dict[str, Any]) -> None:
-    line = f"{found['row']:<28} mAP {found['float32']['map']:6.2f} int8 {found['int8_ptq']['map']}"
-    if "minus_base" in found:
-        d = found["minus_base"]
-        line += f"  {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
-    print(f"{line}  {found['train_seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
