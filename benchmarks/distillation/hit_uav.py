@@ -31,8 +31,8 @@ LONGEST_GAP = 40
 HELD_OUT = 5
 """Every fifth sequence is for development."""
 
-CACHE_VIEWS = 20
-"""Fixed views an image that every row with a teacher shares."""
+GRID_VIEWS, FINAL_VIEWS = 20, 40
+"""Fixed views an image that every row with a teacher shares: each is seen about twice."""
 
 MODEL = catalog_folder("models") / "hit-uav"
 
@@ -103,7 +103,7 @@ def grid(data: Path, work: Path, only: list[str]) -> None:
     split = development_split(data, work / "hit-uav-dev")
     base = load_recipe(MODEL / "recipes" / "grid.yaml")
     for name in only or METHODS:
-        recipe = _recipe(base, split, work, METHODS[name], seed=0)
+        recipe = _recipe(base, split, work, METHODS[name], views=GRID_VIEWS)
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
         show(run_row(row, work, "hit-uav-grid", CLASSES))
 
@@ -124,14 +124,16 @@ def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
     for name in only or ("no-kd", "kd", "no-kd-twice"):
         methods, count = rows[name]
         for seed in seeds if name in ("no-kd", "kd") else seeds[:1]:
-            recipe = _recipe(base, data, work, methods, seed=seed)
+            recipe = _recipe(base, data, work, methods, views=FINAL_VIEWS, seed=seed)
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
             show(run_row(row, work, "hit-uav-final", CLASSES))
 
 
-def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, seed: int) -> Recipe:
+def _recipe(
+    base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, views: int, seed: int = 0
+) -> Recipe:
     return override(
         base,
         {
@@ -140,7 +142,7 @@ def _recipe(base: Recipe, data: Path, work: Path, methods: dict[str, Any], *, se
             "data.path": str(data),
             "teacher.model": str(MODEL / "teacher.safetensors"),
             "teacher.cache": str(work / "teacher-cache"),
-            "teacher.cache_views": CACHE_VIEWS,
+            "teacher.cache_views": views,
             "distill.methods": methods,
             "distill.baseline": False,
         },
