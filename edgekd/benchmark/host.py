@@ -21,6 +21,41 @@ def cpu_model(root: Path = _ROOT) -> str:
     return board or platform.processor() or platform.machine()
 
 
+def cpu_flags(root: Path = _ROOT) -> frozenset[str]:
+    """Returns the instruction set extensions as Linux names them; empty where it does not."""
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def usable_cpus(root: Path = _ROOT) -> float:
+    """Returns how many CPUs this process may use, in a container also a fraction of one."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota, _, period = _read(root / "sys/fs/cgroup/cpu.max").strip().partition(" ")
+    if quota.isdigit() and period.isdigit():
+        return min(float(count), int(quota) / int(period))
+    return float(count)
+
+
+def usable_memory(root: Path = _ROOT) -> int | None:
+    """Returns how many bytes are available, a container's limit considered; None if not told."""
+    available = None
+    for line in _read(root / "proc/meminfo").splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            available = 1024 * int(value.split()[0])
+    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
+    used = _read(root / "sys/fs/cgroup/memory.current").strip()
+    if available is not None and limit.isdigit() and used.isdigit():
+        return min(available, max(0, int(limit) - int(used)))
+    return available
+
+
 def conditions(root: Path = _ROOT) -> dict[str, str]:
     """Returns the governor, clock, temperature and load where the system tells them."""
     policy = root / "sys/devices/system/cpu/cpu0/cpufreq"

@@ -124,3 +124,21 @@ def verify(bundle: Path, host: str | None, as_json: bool) -> None:
     click.echo(json.dumps(result, indent=1) if as_json else show(result))
     if not result["passed"]:
         sys.exit(1)
+
+
+@main.command()
+@click.option("--out", type=FOLDER, default=Path("runs"), show_default=True, help="Of coming runs.")
+@click.option("--json", "as_json", is_flag=True)
+def doctor(out: Path, as_json: bool) -> None:
+    """What this machine can do, and what is wrong with it; exit code 1 if something is."""
+    from edgekd.doctor import examine, lines
+    from edgekd.strict import to_mapping
+
+    findings = examine(out)
+    if as_json:
+        click.echo(json.dumps([to_mapping(f) for f in findings], indent=1))
+    else:
+        for line in lines(findings):
+            click.echo(line)
+    if any(f.level == "error" for f in findings):
+        sys.exit(1)
