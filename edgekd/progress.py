@@ -119,7 +119,12 @@ class BarProgress:
 
 
 def _figures(figures: Figures | None) -> list[str]:
-    return [f"{name} {value:.4g}" for name, value in (figures or {}).items()]
+    return [f"{name} {figure(value)}" for name, value in (figures or {}).items()]
+
+
+def figure(value: float) -> str:
+    """Returns four digits, and every digit before the point: ``1.234``, ``15,800``."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
