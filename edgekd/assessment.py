@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.memory import peak_memory
 from edgekd.benchmark.predict import predict_latency
 from edgekd.data.image import read_image
 from edgekd.device import Device
@@ -99,7 +100,7 @@ class Assessment:
             title = f"accuracy {artifact.path.name}"
             predictions = predict_file(model, self.dataset, progress, title)
             self.predictions[key] = predictions
-        board = artifact.form == "board"
+        board, fair = artifact.form == "board", _fair_here(artifact)
         self.rows.append(
             ModelRow(
                 key=key,
@@ -111,12 +112,11 @@ class Assessment:
                 size_bytes=artifact.size_bytes,
                 path=str(artifact.path),
                 metrics=None if predictions is None else score(self.dataset, predictions),
-                measured=time_file(model, self.dataset, self.options)
-                if _fair_here(artifact)
-                else None,
+                measured=time_file(model, self.dataset, self.options) if fair else None,
                 predicted=predict_latency(read_operators(artifact.path), self.device)
                 if board
                 else None,
+                memory_bytes=peak_memory(artifact.path, int8_native=model.contract.int8_native),
             )
         )
 

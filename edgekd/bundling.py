@@ -13,6 +13,7 @@ from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import letterbox, read_image
 from edgekd.errors import RunError
+from edgekd.gates import require_gates
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.report.record import from_json
@@ -32,11 +33,13 @@ def bundle_run(run: Path, out: Path, progress: Progress) -> Path:
     Raises:
         RunError: The run has no report yet, or ``out`` holds something else.
         DataError: The data set that the run was judged on is gone.
+        GateError: The run did not meet its recipe's gates.
     """
     report = run / "report" / "report.json"
     if not report.is_file():
         raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
     record = from_json(report.read_text(encoding="utf-8"))
+    require_gates(record.gates)
     recipe = load_recipe(run / "recipe.yaml")
     val = load_split(recipe, recipe.data.val, run, progress)
     return write_bundle(

@@ -7,6 +7,7 @@
     ├── ModelError              a checkpoint, network or model file that cannot be used
     ├── ExportError             a converter refused the network
     ├── ProofError              an exported file does not compute what was trained (exit code 3)
+    ├── GateError               an exported file does not keep to the recipe's gates (exit code 4)
     └── RunError                the run directory is busy or does not hold what was asked for
 
 A message names what was wrong, the value, and what would be legal.
@@ -48,6 +49,12 @@ class ProofError(EdgeKDError):
     """An exported file does not compute what was trained."""
 
     exit_code = 3
+
+
+class GateError(EdgeKDError):
+    """An exported file does not keep to a gate, so nothing is released."""
+
+    exit_code = 4
 
 
 class RunError(EdgeKDError):

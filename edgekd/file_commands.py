@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from edgekd.device import load_device
 from edgekd.errors import DataError, ModelError, RecipeError, RunError
 from edgekd.export.conformance import check_conformance
 from edgekd.files import write_atomic
+from edgekd.gates import judge
 from edgekd.methods import METHODS
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
@@ -322,15 +324,22 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     )
 
 
-def reopened_report(run: Path) -> RunRecord:
+def reopened_report(run: Path, limits: dict[str, Any]) -> RunRecord:
     """Returns the record of a finished run and rewrites its HTML.
+
+    Args:
+        run: Its folder.
+        limits: Recipe keys of other gates to hold the run against; then nothing is written.
 
     Raises:
         RunError: The run has no report yet.
+        RecipeError: A limit is not legal.
     """
     path = run / "report" / "report.json"
     if not path.is_file():
         raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
     record = from_json(path.read_text(encoding="utf-8"))
+    if limits:
+        return replace(record, gates=judge(record, override(Recipe(), limits).gates))
     write_html(record, path.with_suffix(".html"))
     return record

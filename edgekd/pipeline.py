@@ -27,6 +27,7 @@ from edgekd.errors import RecipeError, RunError
 from edgekd.export.prove import prove, require_passed
 from edgekd.export.stage import Graphs, export_files
 from edgekd.files import sha256_of, write_atomic
+from edgekd.gates import judge, require_gates
 from edgekd.nets import cost
 from edgekd.nets.card import Card, save_net
 from edgekd.nets.outputs import network_outputs
@@ -77,6 +78,7 @@ def compress(
         DataError: The data set cannot be read.
         ModelError: A checkpoint cannot be used.
         ProofError: An exported file does not compute what was trained.
+        GateError: An exported file does not keep to the recipe's gates; there is no bundle.
         RunError: The run directory is in use.
     """
     device = load_device(recipe.target)
@@ -93,7 +95,7 @@ def compress(
         files = export(shop, student, floating, integer)
         if until == "export":
             return None
-        record = report(shop, student, floating, files)
+        record = report(shop, benchmark(shop, student, floating, files))
         if until != "report":
             bundle(shop, record, files)
         return record
@@ -233,7 +235,7 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
             shop.device,
             shop.recipe.export,
             folder=folder,
-            recipe_sha256=digest(to_mapping(shop.recipe)),
+            recipe_sha256=_making(shop.recipe),
             note=shop.progress.note,
         )
         images = proof_images(shop)
@@ -248,19 +250,15 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
         "floating": sha256_of(floating),
         "integer": sha256_of(integer),
         "device": to_mapping(shop.device),
-        "recipe": digest(to_mapping(shop.recipe)),
+        "recipe": _making(shop.recipe),
         "val": fingerprint(shop.val),
         "edgekd": edgekd.__version__,
     }
     return shop.run.stage("export", inputs, work)
 
 
-def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRecord:
-    """Measures every network and file, writes ``report.json`` and ``report.html``.
-
-    Raises:
-        ProofError: The int8 files do not decide alike.
-    """
+def benchmark(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRecord:
+    """Measures every network and file; returns what the report is drawn from."""
 
     def work(folder: Path) -> None:
         artifacts = exported_files(files)
@@ -278,8 +276,7 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
             exhibits=_exhibits(shop, assessment),
             provenance=_provenance(shop),
         )
-        write_atomic(folder / "report.json", to_json(record))
-        write_html(record, folder / "report.html")
+        write_atomic(folder / "record.json", to_json(record))
 
     inputs = {
         "files": {a.path.name: a.sha256 for a in exported_files(files)},
@@ -290,9 +287,27 @@ def report(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRec
         "sections": [to_mapping(shop.recipe.benchmark), to_mapping(shop.recipe.report)],
         "edgekd": edgekd.__version__,
     }
-    folder = shop.run.stage("report", inputs, work)
-    record = from_json((folder / "report.json").read_text(encoding="utf-8"))
+    folder = shop.run.stage("benchmark", inputs, work)
+    return from_json((folder / "record.json").read_text(encoding="utf-8"))
+
+
+def report(shop: Workshop, measured: RunRecord) -> RunRecord:
+    """Judges what was measured, writes ``report.json`` and ``report.html``.
+
+    Raises:
+        ProofError: The int8 files do not decide alike.
+        GateError: One of them does not keep to the recipe's gates.
+    """
+    record = replace(measured, gates=judge(measured, shop.recipe.gates))
+    text = to_json(record)
+
+    def work(folder: Path) -> None:
+        write_atomic(folder / "report.json", text)
+        write_html(record, folder / "report.html")
+
+    shop.run.stage("report", {"record": text, "edgekd": edgekd.__version__}, work)
     require_passed(record.checks)
+    require_gates(record.gates)
     return record
 
 
@@ -312,6 +327,11 @@ def bundle(shop: Workshop, record: RunRecord, files: Path) -> Path:
         "edgekd": edgekd.__version__,
     }
     return shop.run.stage("bundle", inputs, work) / name
+
+
+def _making(recipe: Recipe) -> str:
+    """Returns the hash of what a file is made by; a gate only judges it."""
+    return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates"})
 
 
 def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Graphs:
@@ -438,7 +458,7 @@ def _exhibits(shop: Workshop, assessment: Assessment) -> tuple[Exhibit, ...]:
 def _provenance(shop: Workshop) -> dict[str, str]:
     packages = ("torch", "torchao", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert")
     return {
-        "recipe": digest(to_mapping(shop.recipe)),
+        "recipe": _making(shop.recipe),
         "edgekd": edgekd.__version__,
         **{name: version(name) for name in packages},
         "python": platform.python_version(),

@@ -19,6 +19,7 @@ from edgekd.sections import (
     DataSection,
     DistillSection,
     ExportSection,
+    GatesSection,
     InputSection,
     NetworkSection,
     QuantizeSection,
@@ -51,6 +52,7 @@ class Recipe:
     quantize: QuantizeSection = field(default_factory=QuantizeSection)
     export: ExportSection = field(default_factory=ExportSection)
     benchmark: BenchmarkSection = field(default_factory=BenchmarkSection)
+    gates: GatesSection = field(default_factory=GatesSection)
     report: ReportSection = field(default_factory=ReportSection)
 
     def __post_init__(self) -> None:

@@ -386,6 +386,36 @@ class BenchmarkSection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GatesSection:
+    """What an int8 file must keep to before it may be released; null demands nothing.
+
+    A drop is counted in points of 100 against the float student that was trained as long.
+
+    Attributes:
+        max_map_drop: Of mAP or, for a classifier, of top-1.
+        max_class_drop: Of the class that loses most.
+        max_latency_ms: Median on the target: measured where the target is this computer, otherwise
+            predicted; the report says which.
+        max_size_bytes: Of the file.
+        max_memory_bytes: That a process needs more while it opens and runs the file, measured here.
+    """
+
+    max_map_drop: float | None = None
+    max_class_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_size_bytes: int | None = None
+    max_memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_map_drop", "max_class_drop"):
+            _in_range(name, getattr(self, name) or 0, 0, 100)
+        for name in ("max_latency_ms", "max_size_bytes", "max_memory_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} {value}: must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportSection:
     """What the report shows.
 

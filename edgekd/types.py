@@ -338,6 +338,8 @@ class ModelRow:
         metrics: Accuracy on the validation split, computed by ``runtime``.
         measured: Latency measured, None where nothing was timed.
         predicted: Latency predicted for the target, None where there is no prediction.
+        memory_bytes: How far the resident memory of a process rises while it opens and runs the
+            file, measured where the run was made; None where that was not measured.
     """
 
     key: str
@@ -351,6 +353,25 @@ class ModelRow:
     metrics: DetectionMetrics | ClassificationMetrics | None
     measured: Latency | None = None
     predicted: Latency | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """One demand on an exported file before it may be released, and whether it was met.
+
+    Attributes:
+        name: ``map-drop``, ``class-drop``, ``latency``, ``size`` or ``memory``.
+        model: Name of the file's row.
+        limit: What was allowed, with its unit.
+        found: What the file has, and on what ground: measured or predicted, compared with what.
+    """
+
+    name: str
+    model: str
+    passed: bool
+    limit: str
+    found: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -380,6 +401,7 @@ class RunRecord:
     Attributes:
         curves: Stage name → list of points ``{"step": …, "loss": …, "term/…": …, "map": …}``.
         checks: Every proof of every exported file.
+        gates: What the recipe demands of a file that is to be released.
         provenance: Recipe hash, versions, host, threads, data set and its problem counts, seconds
             a stage took.
     """
@@ -394,3 +416,4 @@ class RunRecord:
     curves: dict[str, list[dict[str, float]]]
     exhibits: tuple[Exhibit, ...]
     provenance: dict[str, str]
+    gates: tuple[Gate, ...] = ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from edgekd.cli.app import main
-from edgekd.cli.recipe_options import FOLDER, progress_for_terminal
+from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progress_for_terminal
 from edgekd.cli.train_commands import figures, print_run
 
 
@@ -90,14 +90,17 @@ def inspect(model: Path, target: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("run", type=FOLDER)
+@gate_options
 @click.option("--json", "as_json", is_flag=True)
-def report(run: Path, as_json: bool) -> None:
-    """Show a finished run's report again and rewrite its HTML."""
+def report(run: Path, as_json: bool, **limits: str | None) -> None:
+    """Show a finished run's report again, or hold the run against other gates."""
     from edgekd.file_commands import reopened_report
+    from edgekd.gates import require_gates
     from edgekd.report.record import to_json
 
-    record = reopened_report(run)
+    record = reopened_report(run, gate_changes(limits))
     click.echo(to_json(record)) if as_json else print_run(record, run)
+    require_gates(record.gates)
 
 
 @main.command()

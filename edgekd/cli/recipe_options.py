@@ -70,6 +70,44 @@ def recipe_options(command: Command) -> Command:
     return command
 
 
+GATES = {
+    "max_map_drop": "Points of mAP (or top-1) that int8 may lose.",
+    "max_class_drop": "Points that the worst class may lose.",
+    "max_latency": "Median on the target, such as 15ms; predicted where it is not this computer.",
+    "max_size": "Of an int8 file, such as 400KiB.",
+    "max_memory": "Peak memory of an int8 file here, such as 8MiB.",
+}
+
+
+def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the release gates; one that is not met ends the command with exit code 4."""
+    for name, text in reversed(GATES.items()):
+        command = click.option(f"--{name.replace('_', '-')}", metavar="LIMIT", help=text)(command)
+    return command
+
+
+def gate_changes(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the recipe keys that the gates' flags set.
+
+    Raises:
+        RecipeError: A limit is not a number of its unit.
+    """
+    from edgekd.quantity import milliseconds, points, size_bytes
+
+    readers: dict[str, tuple[str, Callable[[str], float]]] = {
+        "max_map_drop": ("max_map_drop", points),
+        "max_class_drop": ("max_class_drop", points),
+        "max_latency": ("max_latency_ms", milliseconds),
+        "max_size": ("max_size_bytes", size_bytes),
+        "max_memory": ("max_memory_bytes", size_bytes),
+    }
+    return {
+        f"gates.{key}": read(options[flag])
+        for flag, (key, read) in readers.items()
+        if options.get(flag) is not None
+    }
+
+
 def prepared(
     name: str, options: dict[str, Any], default_student: str | None = None
 ) -> tuple[Recipe, Path, Progress, torch.device]:
@@ -132,6 +170,7 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         changes["teacher.others"] = others
     if options["student"]:
         changes["student.architecture"] = _resolved(options["student"])
+    changes |= gate_changes(options)
     if options["channels"]:
         changes["input.channels"] = int(options["channels"])
     if options["size"]:

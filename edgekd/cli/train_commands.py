@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from edgekd.cli.app import main
-from edgekd.cli.recipe_options import prepared, recipe_options
+from edgekd.cli.recipe_options import gate_options, prepared, recipe_options
+from edgekd.errors import GateError
 
 
 @main.command()
 @recipe_options
+@gate_options
 @click.option(
     "--until",
     type=click.Choice(["distill", "quantize", "export", "report", "bundle"]),
@@ -73,9 +75,13 @@ def figures(metrics: dict[str, Any]) -> str:
 def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - as above
     recipe, out, progress, device = prepared(name, options)
     from edgekd.pipeline import compress as run
-    from edgekd.report.record import to_json
+    from edgekd.report.record import from_json, to_json
 
-    record = run(recipe, out, progress=progress, torch_device=device, until=until)
+    try:
+        record = run(recipe, out, progress=progress, torch_device=device, until=until)
+    except GateError:
+        print_run(from_json((out / "report" / "report.json").read_text(encoding="utf-8")), out)
+        raise
     if options["as_json"]:
         click.echo(to_json(record) if record else json.dumps({"run": str(out), "until": until}))
     elif record is None:

@@ -197,6 +197,15 @@ def open_runner(
     raise ModelError(f"{path}: expected a model file ending in .onnx or .tflite")
 
 
+def load_runtime(path: Path) -> None:
+    """Imports the runtime that opens such a file, and opens nothing.
+
+    Raises:
+        ModelError: It is not installed.
+    """
+    _onnxruntime() if path.suffix.lower() == ".onnx" else _tflite()
+
+
 def _onnxruntime() -> ModuleType:
     try:
         import onnxruntime

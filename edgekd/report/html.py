@@ -61,6 +61,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "lines": table.result_lines(record),
         "comparisons": table.comparison_lines(record),
         "summary": table.proofs_summary(record),
+        "gates_summary": table.gates_summary(record),
         "failed": sum(not check.passed for check in record.checks),
         "measured": table.measured(record.rows),
         "predicted": table.predicted(record.rows),

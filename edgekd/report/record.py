@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -166,10 +166,18 @@ def _decode_union(kind: object, value: object, where: str) -> object:
 
 def _decode_record(kind: type, value: dict[str, object], where: str) -> object:
     hints = _hints(kind)
-    for name in value.keys() ^ hints.keys():
+    # A field with a default may be younger than the file.
+    needed = {item.name for item in fields(kind) if not _has_default(item)}
+    for name in (needed - value.keys()) | (value.keys() - hints.keys()):
         state = "missing" if name in hints else "unknown"
         _refuse(f"{where}.{name}", state, ", ".join(hints))
-    return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in hints})
+    return kind(
+        **{name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items()}
+    )
+
+
+def _has_default(item: Field[Any]) -> bool:
+    return item.default is not MISSING or item.default_factory is not MISSING
 
 
 @cache

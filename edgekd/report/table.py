@@ -38,6 +38,7 @@ class ResultLine:
     parameters: str
     macs: str
     size: str
+    memory: str
     measured: tuple[str, str]
     predicted: str
     predicted_range: str
@@ -119,6 +120,11 @@ def proofs_summary(record: RunRecord) -> str:
     return f"{passed} of {len(record.checks)} passed"
 
 
+def gates_summary(record: RunRecord) -> str:
+    """Returns ``3 of 4 met``."""
+    return f"{sum(gate.passed for gate in record.gates)} of {len(record.gates)} met"
+
+
 def _result_line(row: ModelRow, record: RunRecord) -> ResultLine:
     _require_basis(row.key, row.measured, Basis.MEASURED)
     _require_basis(row.key, row.predicted, Basis.PREDICTED)
@@ -132,6 +138,7 @@ def _result_line(row: ModelRow, record: RunRecord) -> ResultLine:
         parameters=figures.count(row.parameters),
         macs=figures.count(row.macs),
         size=figures.size(row.size_bytes),
+        memory=figures.NONE if row.memory_bytes is None else figures.size(row.memory_bytes),
         measured=(
             figures.milliseconds(timed.median_ms if timed else None),
             figures.milliseconds(timed.p90_ms if timed else None),

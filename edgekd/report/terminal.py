@@ -14,11 +14,12 @@ from edgekd.report.table import (
     ResultLine,
     accuracy_names,
     comparison_lines,
+    gates_summary,
     proofs_summary,
     result_lines,
     timing_notes,
 )
-from edgekd.types import Check, RunRecord
+from edgekd.types import Check, Gate, RunRecord
 
 
 def print_report(record: RunRecord, console: Console) -> None:
@@ -58,6 +59,8 @@ def _sections(record: RunRecord) -> Iterator[tuple[str, RenderableType]]:
         yield "Differences, paired over images", _comparison_table(record)
     if record.checks:
         yield f"Proofs: {proofs_summary(record)}", _check_table(record.checks)
+    if record.gates:
+        yield f"Gates: {gates_summary(record)}", _gate_table(record.gates)
     if any(row.path for row in record.rows):
         yield "Files", _file_table(record)
 
@@ -67,7 +70,7 @@ def _result_table(record: RunRecord) -> Table:
     table.add_column("Model")
     for name in accuracy_names(record.task):
         table.add_column(figures.METRIC_TITLES[name].replace("@", "@\n"), justify="right")
-    for title in ("Parame-\nters", "MACs", "Size", "Measured\nmedian\nms", "p90\nms"):
+    for title in ("Parame-\nters", "MACs", "Size,\nRAM", "Measured\nmedian\nms", "p90\nms"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column(f"Predicted ms,\n{_printable(record.target)}", justify="right")
     for line in result_lines(record):
@@ -76,7 +79,7 @@ def _result_table(record: RunRecord) -> Table:
             *line.accuracy,
             line.parameters,
             line.macs,
-            line.size,
+            _stacked(line.size, line.memory),
             *line.measured,
             _prediction(line),
         )
@@ -122,6 +125,21 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
     return table
 
 
+def _gate_table(gates: tuple[Gate, ...]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    for gate in gates:
+        style = "green" if gate.passed else "bold red"
+        table.add_row(
+            Text("PASS" if gate.passed else "FAIL", style=style),
+            Text(gate.name),
+            Text(_printable(gate.model)),
+            Text(_printable(gate.found)),
+            Text(f"allowed {gate.limit}", style="dim"),
+        )
+    return table
+
+
 def _figure_and_culprit(check: Check) -> Text:
     if check.culprit is None:
         return Text(_printable(check.figure))
@@ -154,6 +172,9 @@ def _plain_lines(record: RunRecord) -> Iterator[str]:
         culprit = "" if check.culprit is None else f"; first at {check.culprit}"
         state = "PASS" if check.passed else "FAIL"
         yield f"{state} {check.name}: {check.figure} (mark: {check.mark}){culprit}"
+    for gate in record.gates:
+        state = "PASS" if gate.passed else "FAIL"
+        yield f"{state} gate {gate.name} of {gate.model}: {gate.found} (allowed {gate.limit})"
     for row in record.rows:
         if row.path:
             yield f"file {row.name}: {row.path}"
@@ -163,6 +184,7 @@ def _plain_result(line: ResultLine, record: RunRecord) -> str:
     titles = [figures.METRIC_TITLES[name] for name in accuracy_names(record.task)]
     parts = [f"{title} {text}" for title, text in zip(titles, line.accuracy, strict=True)]
     parts += [f"parameters {line.parameters}", f"MACs {line.macs}", f"size {line.size}"]
+    parts += [f"peak memory {line.memory}"]
     parts.append(f"measured median ms {line.measured[0]}, p90 ms {line.measured[1]}")
     if line.predicted_label:
         parts.append(

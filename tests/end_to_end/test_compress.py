@@ -51,6 +51,7 @@ def test_a_run_writes_exactly_these_files(finished_run) -> None:
     files = {"float.onnx", "int8.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"}
     expected |= {f"export/{f}" for f in stage | files | {f"{n}.contract.json" for n in files}}
     expected |= {"export/artifacts.json", "export/checks.json", "export/decoder.py"}
+    expected |= {f"benchmark/{f}" for f in stage | {"record.json"}}
     expected |= {f"report/{f}" for f in stage | {"report.json", "report.html"}}
     expected |= {f"bundle/{f}" for f in stage}
     inside = {"README.md", "contract.json", "contract.schema.json", "decoder.py", "labels.txt"}
@@ -84,7 +85,7 @@ def test_the_same_command_again_repeats_no_finished_stage(finished_run) -> None:
     assert {p: p.stat().st_mtime_ns for p in finished_run.folder.rglob("*.safetensors")} == before
     lines = (finished_run.folder / "events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
-    assert [e["event"] for e in events[-7:]] == ["skipped"] * 7
+    assert [e["event"] for e in events[-8:]] == ["skipped"] * 8
 
 
 def test_int8_files_take_pixels_minus_128_and_say_what_they_return(finished_run) -> None:
@@ -169,6 +170,44 @@ def test_report_shows_a_finished_run_again(finished_run) -> None:
     assert result.exit_code == 0, result.output
     assert "int8 TFLite" in result.output
     assert sha256_of(html) == before
+
+
+def test_a_gate_that_fails_shows_its_table_and_has_its_own_exit_code(finished_run) -> None:
+    passing = ("--max-size", "10MiB", "--max-memory", "1GiB", "--max-latency", "10s")
+    result = edgekd("report", finished_run.folder, *passing)
+    assert result.exit_code == 0, result.output
+    result = edgekd("report", finished_run.folder, *passing, "--max-size", "1KiB")
+    assert result.exit_code == 4
+    assert "FAIL gate size of int8 TFLite" in result.output
+    assert "PASS gate latency of int8 TFLite" in result.output
+    assert "predicted" in result.output
+    assert "2 of 6 gates failed" in result.output
+
+
+def test_a_run_that_misses_a_gate_has_a_report_and_no_bundle(finished_run, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.folder, run)
+    shutil.rmtree(run / "bundle")
+    arguments = [str(run) if a == str(finished_run.folder) else a for a in finished_run.arguments]
+    trained = (run / "quantize" / "graph.safetensors").stat().st_mtime_ns
+    result = edgekd(*arguments, "--max-size", "1KiB")
+    assert result.exit_code == 4
+    assert "FAIL gate size" in result.output
+    assert "Gates: 0 of 2 met" in (run / "report" / "report.html").read_text()
+    assert not (run / "bundle").exists()
+    assert edgekd("bundle", run, "--out", tmp_path / "out").exit_code == 4
+    assert not (tmp_path / "out").exists()
+    assert (run / "quantize" / "graph.safetensors").stat().st_mtime_ns == trained
+    assert edgekd(*arguments).exit_code == 0
+    assert (run / "bundle").exists()
+
+
+@pytest.mark.parametrize("flag", ["--max-latency", "--max-size", "--max-map-drop"])
+def test_a_limit_that_is_none_is_refused_before_anything(tmp_path: Path, flag: str) -> None:
+    result = edgekd("compress", "--out", tmp_path / "run", flag, "much")
+    assert result.exit_code == 2
+    assert "such as" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_init_writes_a_recipe_that_the_other_commands_accept(boats: Path, tmp_path: Path) -> None:

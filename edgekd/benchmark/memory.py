@@ -1,0 +1,66 @@
+"""How much memory a process needs to open and run a model file, on this computer.
+
+Started as ``python -m edgekd.benchmark.memory FILE RUNS`` it measures itself: the highest resident
+memory once the file has run, less the resident memory with the runtime loaded and nothing open.
+That holds weights, packed weights and the arena of activations, and not the runtime's own code.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.errors import ModelError
+
+RUNS = 3
+TIMEOUT_S = 600.0
+_STATUS = Path("/proc/self/status")
+
+
+def peak_memory(model: Path, *, int8_native: bool = False) -> int | None:
+    """Returns bytes, or None where the system does not tell (it is Linux that does).
+
+    Raises:
+        ModelError: The file cannot be opened or run.
+    """
+    if not _STATUS.exists():
+        return None
+    command = [sys.executable, "-m", "edgekd.benchmark.memory", str(model), str(int(int8_native))]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module, a path as one argument
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{model}: did not run within {TIMEOUT_S:.0f} s") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ModelError(f"{model}: cannot be run in a process of its own: {lines[-1]}")
+    return int(done.stdout.split()[-1])
+
+
+def _measure(model: Path, *, int8_native: bool) -> int:
+    from edgekd.modelfile.runner import load_runtime, open_runner
+
+    load_runtime(model)
+    before = _resident("VmRSS")
+    runner = open_runner(model, threads=1, int8_native=int8_native)
+    shape = tuple(size or 1 for size in runner.input.shape)
+    for _ in range(RUNS):
+        runner.run(np.zeros(shape, runner.input.dtype))
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(key: str) -> int:
+    for line in _STATUS.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return 1024 * int(value.split()[0])
+    raise ModelError(f"{_STATUS}: no {key}")
+
+
+if __name__ == "__main__":
+    found = _measure(Path(sys.argv[1]), int8_native=sys.argv[2] == "1")
+    sys.stdout.write(f"\n{found}\n")
