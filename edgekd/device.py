@@ -195,6 +195,8 @@ class Quantization:
         activation_dtype_onnx: Storage type of activations in the ONNX file.
         scale_floor: Smallest scale, so that a dead channel's bias still fits in int32.
         float_islands: Operator kinds that are better left in float.
+        fuses_residual: Whether the runtime makes one operator of a convolution and the addition
+            behind it, which it does only where nothing is rounded between the two.
         fixed_outputs: By operator: ``logistic``, ``softmax``, ``tanh``, ``l2_norm``,
             ``log_softmax``.
         opset: Highest ONNX operator set that the runtime parses.
@@ -205,6 +207,7 @@ class Quantization:
     weight: WeightScheme
     scale_floor: float
     float_islands: tuple[str, ...] = ()
+    fuses_residual: bool = False
     fixed_outputs: dict[str, FixedOutput] = field(default_factory=dict)
     opset: int
     source: str

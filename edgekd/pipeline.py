@@ -24,7 +24,7 @@ from edgekd.bundle.write import write_bundle
 from edgekd.bundling import bundle_source
 from edgekd.device import load_device
 from edgekd.errors import RecipeError, RunError
-from edgekd.export.prove import prove, require_passed
+from edgekd.export.prove import Placements, prove, require_passed
 from edgekd.export.stage import Graphs, export_files
 from edgekd.files import sha256_of, write_atomic
 from edgekd.gates import judge, require_gates
@@ -240,7 +240,8 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
         )
         images = proof_images(shop)
         shop.progress.note(f"proving the files on {len(images)} images in every runtime")
-        checks = prove(artifacts, built.integer, shop.device, images)
+        trained = Placements(target=built.integer, complete=built.complete)
+        checks = prove(artifacts, trained, shop.device, images)
         listed = [to_mapping(replace(a, path=Path(a.path.name))) for a in artifacts]
         write_atomic(folder / "artifacts.json", json.dumps(listed, indent=1))
         write_atomic(folder / "checks.json", json.dumps([to_mapping(c) for c in checks], indent=1))
@@ -342,10 +343,15 @@ def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Gra
     folded = load_graph(floating, on_cpu.folded(student))
     quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
     quantized = graphs.frozen(load_graph(integer, quantized))
+    target = graphs.converted(quantized, count, fold_weights=True)
+    complete = target
+    if graphs.fuses(quantized):
+        complete = graphs.converted(quantized, count, fold_weights=True, complete=True)
     return Graphs(
         floating=graphs.only_outputs(folded, count),
-        integer=graphs.converted(quantized, count, fold_weights=True),
-        unfolded=graphs.converted(quantized, count, fold_weights=False),
+        integer=target,
+        complete=complete,
+        unfolded=graphs.converted(quantized, count, fold_weights=False, complete=True),
         outputs=outputs,
     )
 

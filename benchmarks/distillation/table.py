@@ -48,7 +48,6 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         shown(row.get("int8_minus_base_int8")),
         *apart,
         f"{row['steps']:,}",
-        f"{row['train_seconds']:,.0f}",
     ]
 
 
@@ -59,7 +58,7 @@ def main(table: str) -> None:
     figure = "mAP" if detects else "top-1"
     apart = ["mAP all", *found[0]["float32"]["per_class"]] if detects else []
     titles = ["row", figure, "minus its base", f"int8 {figure}", "int8 minus float"]
-    titles += ["int8 minus base's int8", *apart, "steps", "seconds"]
+    titles += ["int8 minus base's int8", *apart, "steps"]
     print("| " + " | ".join(titles) + " |")
     print("|" + "---|" * len(titles))
     for row in found:

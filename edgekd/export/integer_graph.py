@@ -80,6 +80,8 @@ class IntegerOperator:
         shape: Of the output as stored, with a batch of 1.
         reads: From an input as stored to what the arithmetic sees of it: padded NCHW for a
             convolution, ``(N, I)`` for a linear operator, rows ``(..., n)`` for every other.
+        residual: Name of the quantized tensor that a convolution adds to its result before the
+            activation; empty where it adds none.
     """
 
     name: str
@@ -92,6 +94,7 @@ class IntegerOperator:
     attributes: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
     reads: Callable[[Addresses], Addresses] = each
+    residual: str = ""
 
 
 Ordered = tuple[IntegerOperator, NDArray[np.intp]]
@@ -182,7 +185,8 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
     numbered = _numbered(trained)
     waiting: dict[bytes, list[Ordered]] = {}
     for operator in trained.operators:
-        key, order = _key(operator, [numbered[name] for name in operator.inputs])
+        added = numbered[operator.residual] if operator.residual else None
+        key, order = _key(operator, [numbered[name] for name in operator.inputs], added)
         waiting.setdefault(key, []).append((operator, order))
     places = {shipped.input: _swapped(numbered[trained.input], trained, shipped)}
     pairs = []
@@ -191,7 +195,8 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
         if isinstance(step, Move):
             places[step.output] = step.apply(inputs)
             continue
-        key, order = _key(step, inputs)
+        added = _place(shipped, places, step, step.residual) if step.residual else None
+        key, order = _key(step, inputs, added)
         fits = waiting.get(key, [])
         if not fits:
             raise ProofError(
@@ -229,7 +234,9 @@ def _numbered(graph: IntegerGraph) -> dict[str, Addresses]:
 _LEADING = {"softmax": 1}
 
 
-def _key(operator: IntegerOperator, inputs: Sequence[Addresses]) -> tuple[bytes, NDArray[np.intp]]:
+def _key(
+    operator: IntegerOperator, inputs: Sequence[Addresses], residual: Addresses | None
+) -> tuple[bytes, NDArray[np.intp]]:
     """Returns what identifies the elements that an operator reads, and where its sorted rows were.
 
     The results of a row operator may be stored in any order, so its rows are sorted.
@@ -243,6 +250,8 @@ def _key(operator: IntegerOperator, inputs: Sequence[Addresses]) -> tuple[bytes,
         read = [rows[order]]
     digest = hashlib.blake2b(f"{operator.kind} {read[0].shape}".encode())
     digest.update(np.ascontiguousarray(read[0]).tobytes())
+    if residual is not None:  # Both graphs that have one store it as NCHW.
+        digest.update(b"residual" + np.ascontiguousarray(residual).tobytes())
     return digest.digest(), order
 
 
@@ -360,7 +369,11 @@ def _input_differences(
         for graph, names in ((trained, operator.inputs), (shipped, partner.inputs))
     )
     pairs = zip(ours, theirs, strict=True)
-    return [text for a, b in pairs for text in _grid_differences(Grid(*a), Grid(*b), "input")]
+    texts = [text for a, b in pairs for text in _grid_differences(Grid(*a), Grid(*b), "input")]
+    if operator.residual:
+        added = trained.grids[operator.residual], shipped.grids[partner.residual]
+        texts += _grid_differences(*added, "residual")
+    return texts
 
 
 def _grid_differences(trained: Grid, shipped: Grid, which: str) -> list[str]:

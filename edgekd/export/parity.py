@@ -126,9 +126,14 @@ def _distances(
     made = pairs.trained[operator.output]
     made = (as_nchw(made, trained) if operator.kind == "conv" else made).ravel()
     counts = np.zeros(4, dtype=np.int64)
+    added = None
+    if operator.residual:
+        stored = pairs.trained[operator.residual]
+        added = (as_nchw(stored, trained), trained.grids[operator.residual])
     for values in images:
         inputs = [(gather(values, places, grid), grid) for places, grid in read]
-        expected = replay(operator, inputs).ravel().astype(np.int16)
+        residual = (gather(values, *added), added[1]) if added else None
+        expected = replay(operator, inputs, residual).ravel().astype(np.int16)
         distance = np.abs(values[made].astype(np.int16) - expected)
         counts += np.bincount(distance.clip(max=3), minlength=4)
     return counts
@@ -152,22 +157,27 @@ def _moved(
     return shares
 
 
-def check_end_to_end(trained: Steps, runtimes: Mapping[str, Steps]) -> Check:
-    """Returns whether the trained graph is as close to each runtime as runtimes are to each other.
+Group = tuple[Steps, Mapping[str, Steps]]
+"""Outputs of a fake-quantized graph, and by name those of the runtimes that round where it does."""
+
+
+def check_end_to_end(groups: Sequence[Group]) -> Check:
+    """Returns whether a trained graph is as close to its runtimes as runtimes are to each other.
 
     Args:
-        trained: Outputs of the fake-quantized graph, in steps.
-        runtimes: Name to outputs of the same images, in steps.
+        groups: One for each way of rounding, all of the same images; at least one of them holds
+            two runtimes.
     """
-    everyone = {"trained": trained, **runtimes}
     distances: dict[str, float] = {}
     histograms: dict[str, Any] = {}
-    for a, b in itertools.combinations(everyone, 2):
-        joined = np.concatenate(
-            [np.abs(x - y).ravel() for x, y in zip(everyone[a], everyone[b], strict=True)]
-        )
-        distances[f"{a} - {b}"] = float(np.sqrt((joined.astype(np.float64) ** 2).mean()))
-        histograms[f"{a} - {b}"] = _histogram(np.bincount(joined.clip(max=3), minlength=4))
+    for trained, runtimes in groups:
+        everyone = {"trained": trained, **runtimes}
+        for a, b in itertools.combinations(everyone, 2):
+            joined = np.concatenate(
+                [np.abs(x - y).ravel() for x, y in zip(everyone[a], everyone[b], strict=True)]
+            )
+            distances[f"{a} - {b}"] = float(np.sqrt((joined.astype(np.float64) ** 2).mean()))
+            histograms[f"{a} - {b}"] = _histogram(np.bincount(joined.clip(max=3), minlength=4))
     own = {k: v for k, v in distances.items() if k.startswith("trained - ")}
     between = {k: v for k, v in distances.items() if k not in own}
     furthest = max(own, key=lambda k: own[k])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from edgekd.export.coverage import (
 from edgekd.export.integer_graph import IntegerGraph, align
 from edgekd.export.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.export.parity import (
+    Group,
     Steps,
     check_end_to_end,
     check_operators,
@@ -42,30 +44,60 @@ _LITERT: dict[str, Kernels] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placements:
+    """The converted graph with folded weights, as the target rounds and as every tensor is rounded.
+
+    The target's own ONNX file is held against the first, every other file against the second.
+    """
+
+    target: GraphModule
+    complete: GraphModule
+
+
 def prove(
-    artifacts: Sequence[Artifact], trained: GraphModule, device: Device, images: Pixels
+    artifacts: Sequence[Artifact], trained: Placements, device: Device, images: Pixels
 ) -> tuple[Check, ...]:
     """Returns every check of every int8 file, failed ones included.
 
     Args:
         artifacts: What was exported.
-        trained: The converted graph with folded weights.
+        trained: What the files are held against.
         device: Whose rules the files must keep.
         images: ``(N, H, W, C)`` letterboxed real images.
     """
-    reference = integer_graph(trained)
     checks: list[Check] = []
-    steps: dict[str, Steps] = {}
+    groups: list[Group] = []
     bare = [a for a in artifacts if not a.has_tail]
     integer = [a for a in bare if a.precision is Precision.INT8]
-    for artifact in integer:
-        checks += _prove_file(artifact, reference, device, images)
-        steps |= _runtime_steps(artifact, reference, images)
+    for graph, files in _by_placement(integer, trained):
+        reference = integer_graph(graph)
+        steps: dict[str, Steps] = {}
+        for artifact in files:
+            checks += _prove_file(artifact, reference, device, images)
+            steps |= _runtime_steps(artifact, reference, images)
+        groups.append((_trained_steps(graph, reference, images), steps))
     checks += [_conformance(a, device) for a in bare]
     checks += [check_tail(a, images) for a in artifacts if a.has_tail]
-    if len(steps) > 1:
-        checks.append(check_end_to_end(_trained_steps(trained, reference, images), steps))
+    if any(len(steps) > 1 for _, steps in groups):
+        checks.append(check_end_to_end(groups))
     return tuple(checks)
+
+
+def _by_placement(
+    artifacts: Sequence[Artifact], trained: Placements
+) -> Iterator[tuple[GraphModule, list[Artifact]]]:
+    """Yields each graph with the files that are held against it."""
+    own = [a for a in artifacts if a.format is Format.ONNX and a.form == "board"]
+    if trained.target is trained.complete:
+        yield trained.target, list(artifacts)
+        return
+    for graph, files in (
+        (trained.target, own),
+        (trained.complete, [a for a in artifacts if a not in own]),
+    ):
+        if files:
+            yield graph, files
 
 
 def require_passed(checks: Sequence[Check]) -> None:

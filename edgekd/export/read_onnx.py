@@ -150,6 +150,9 @@ class _Reader:
         if source.op_type in ("Relu", "Clip"):
             relu = math.inf if source.op_type == "Relu" else self._upper(source)
             source = self._source.producers[source.input[0]]
+        residual = ""
+        if source.op_type == "Add":
+            source, residual = self._unfused(source)
         if source.op_type not in _KINDS:
             raise ProofError(f"{self._path.name}: the proof does not know {source.op_type}")
         kind = _KINDS[source.op_type]
@@ -171,8 +174,21 @@ class _Reader:
                 _convolution(source) if kind == "conv" else {},
                 shape,
                 self._reading(source, kind),
+                residual,
             )
         )
+
+    def _unfused(self, addition: NodeProto) -> tuple[NodeProto, str]:
+        """Returns the convolution that an addition ends, and the quantized tensor that it adds.
+
+        The addition itself and no tensor where every branch of it is quantized.
+        """
+        floats = [name for name in addition.input if name not in self._names]
+        maker = self._source.producers.get(floats[0]) if len(floats) == 1 else None
+        if maker is None or maker.op_type != "Conv":
+            return addition, ""
+        (other,) = (name for name in addition.input if name != floats[0])
+        return maker, self._names[other]
 
     def _reading(self, node: NodeProto, kind: str) -> Reading:
         values, shape = _attributes(node), self._source.shapes[node.input[0]]

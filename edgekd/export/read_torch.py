@@ -187,6 +187,9 @@ class _Reader:
         relu = None
         if node.target in _RELU:
             relu, node = _RELU[node.target](node), cast(Node, node.args[0])
+        residual = ""
+        if _KINDS.get(node.target) == "add":
+            node, residual = self._unfused(node)
         if node.target not in _KINDS:
             raise ProofError(f"the proof does not know the operator {place_of(node)}")
         kind = _KINDS[node.target]
@@ -201,7 +204,20 @@ class _Reader:
             _convolution(node) if kind == "conv" else {},
             shape,
             self._reading(node, kind),
+            residual,
         )
+
+    def _unfused(self, addition: Node) -> tuple[Node, str]:
+        """Returns the convolution that an addition ends, and the quantized tensor that it adds.
+
+        The addition itself and no tensor where every branch of it is quantized.
+        """
+        branches = _tensor_inputs(addition)
+        floats = [b for b in branches if b not in self._names]
+        if len(floats) != 1 or _KINDS.get(floats[0].target) != "conv":
+            return addition, ""
+        (other,) = (b for b in branches if b is not floats[0])
+        return floats[0], self.quantized(other)
 
     def _reading(self, node: Node, kind: str) -> Reading:
         if kind == "conv":

@@ -103,7 +103,11 @@ def gather(values: Integers, places: Addresses, grid: Grid) -> Integers:
     return found
 
 
-def replay(operator: IntegerOperator, inputs: Sequence[tuple[Integers, Grid]]) -> Integers:
+def replay(
+    operator: IntegerOperator,
+    inputs: Sequence[tuple[Integers, Grid]],
+    residual: tuple[Integers, Grid] | None = None,
+) -> Integers:
     """Returns the operator's int8 output, shaped as its readings are.
 
     Sums are exact (integers in float64); the rescale is exact up to float64 and rounds half to
@@ -112,18 +116,22 @@ def replay(operator: IntegerOperator, inputs: Sequence[tuple[Integers, Grid]]) -
     Args:
         operator: With the *trained* parameters.
         inputs: What the runtime itself had there, as the operator reads it, and the grids it is on.
+        residual: Likewise what a convolution adds to its result, NCHW.
     """
     if operator.weight is not None:
         result = _weighted(operator, *inputs[0])
     else:
-        reals = [
-            (values.astype(np.float64) - grid.zero_point) * grid.scale for values, grid in inputs
-        ]
-        result = _from_rows(operator, reals)
+        result = _from_rows(operator, [_reals(values, grid) for values, grid in inputs])
+    if residual is not None:
+        result = result + _reals(*residual)
     if operator.relu is not None:
         result = result.clip(0, operator.relu)
     steps = np.rint(result / operator.grid.scale) + operator.grid.zero_point
     return np.asarray(steps.clip(-128, 127).astype(np.int8))
+
+
+def _reals(values: Integers, grid: Grid) -> Tensor64:
+    return np.asanyarray((values.astype(np.float64) - grid.zero_point) * grid.scale)
 
 
 def _from_rows(operator: IntegerOperator, reals: Sequence[Tensor64]) -> Tensor64:

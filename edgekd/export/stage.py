@@ -31,13 +31,17 @@ class Graphs:
 
     Attributes:
         floating: Folded float graph that returns the raw outputs alone.
-        integer: Converted, weights folded to int8 (for ONNX and for the proof).
-        unfolded: Converted, weights behind a quantize operator (for the TFLite converter).
+        integer: Converted, weights folded to int8, rounding where the target rounds (for its ONNX
+            file and for the proof).
+        complete: The same, rounding every tensor (for the host's ONNX file and for the proof);
+            the very same where the target rounds every tensor.
+        unfolded: Like ``complete``, weights behind a quantize operator (for the TFLite converter).
         outputs: What the graphs return.
     """
 
     floating: GraphModule
     integer: GraphModule
+    complete: GraphModule
     unfolded: GraphModule
     outputs: tuple[OutputContract, ...]
 
@@ -95,10 +99,13 @@ class _Writer:
         example = torch.zeros(self.card.input_shape)
         floating = onnx_file.onnx_model(graphs.floating, example, names, opset)
         integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
+        complete = integer
+        if graphs.complete is not graphs.integer:
+            complete = onnx_file.onnx_model(graphs.complete, example, names, opset)
         models = [("float.onnx", floating, Precision.FLOAT32, False)]
         if self.device.quantization.activation_dtype_onnx == "int8":
             models.append(("int8.onnx", integer, Precision.INT8, False))
-        models.append(("int8-host.onnx", onnx_file.as_uint8(integer), Precision.INT8, True))
+        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, True))
         artifacts = []
         for name, model, precision, host in models:
             contract = self._contract(precision, host=host)

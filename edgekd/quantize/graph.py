@@ -22,7 +22,7 @@ from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
 from edgekd.device import Quantization
 from edgekd.errors import ModelError
-from edgekd.quantize.fake_quantize import WeightFakeQuantize
+from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from edgekd.quantize.quantizer import WEIGHTED, DeviceQuantizer
 from edgekd.quiet import quietly
 
@@ -108,7 +108,14 @@ def frozen(graph: GraphModule) -> GraphModule:
     return graph
 
 
-def converted(graph: GraphModule, outputs: int, *, fold_weights: bool) -> GraphModule:
+def fuses(graph: GraphModule) -> bool:
+    """Returns whether the target rounds less than a runtime that rounds every tensor."""
+    return any(_is_passive(module) for module in graph.modules())
+
+
+def converted(
+    graph: GraphModule, outputs: int, *, fold_weights: bool, complete: bool = False
+) -> GraphModule:
     """Returns the graph with Q/DQ operators in place of the fake-quantization modules.
 
     Args:
@@ -116,10 +123,28 @@ def converted(graph: GraphModule, outputs: int, *, fold_weights: bool) -> GraphM
         outputs: Leading outputs to keep; tapped features behind them are dropped.
         fold_weights: Whether weights become int8 constants (ONNX) or stay float behind a
             quantize operator (the TFLite converter wants to fold them itself).
+        complete: Whether every tensor is rounded, also those that the target leaves alone because
+            it fuses the operators around them: what a runtime that rounds everything is given.
     """
     with quietly():
         kept = only_outputs(copy.deepcopy(graph), outputs)
+        if not complete:
+            _without_passive(kept)
         return cast(GraphModule, convert_pt2e(kept, fold_quantize=fold_weights))
+
+
+def _without_passive(graph: GraphModule) -> None:
+    """Takes out what only observes, in place."""
+    for node in list(graph.graph.nodes):
+        if _is_passive(_fake_quantize(graph, node)):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+
+
+def _is_passive(module: nn.Module | None) -> bool:
+    return isinstance(module, ActivationFakeQuantize) and module.passive
 
 
 def only_outputs(graph: GraphModule, count: int) -> GraphModule:

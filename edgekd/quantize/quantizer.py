@@ -39,7 +39,9 @@ ACTIVATIONS = {
 }
 """Activations that every runtime folds into the operator before them."""
 
-REQUANTIZING = {_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor}
+ADDITIONS = {_ATEN.add.Tensor, _ATEN.add_.Tensor}
+
+REQUANTIZING = {*ADDITIONS, _ATEN.mul.Tensor}
 """Operators whose output gets a scale of its own."""
 
 SPLITS = {_ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default}
@@ -152,7 +154,8 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
             node.meta[_KEY] = _annotation(inputs, None)
             users[0].meta[_KEY] = _annotation({}, self._activation())
         else:
-            node.meta[_KEY] = _annotation(inputs, self._activation())
+            passive = self._scheme.fuses_residual and node is fused_branch(users[0])
+            node.meta[_KEY] = _annotation(inputs, self._activation(passive=passive))
 
     def _same_scale(self, node: Node) -> None:
         first = node.args[0]
@@ -169,7 +172,9 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
         inputs[tensors[0]] = self._activation()
         node.meta[_KEY] = _annotation(inputs, shared)
 
-    def _activation(self, fixed: tuple[float, int] | None = None) -> QuantizationSpec:
+    def _activation(
+        self, fixed: tuple[float, int] | None = None, *, passive: bool = False
+    ) -> QuantizationSpec:
         symmetric = self._scheme.activation_symmetry == "symmetric"
         return QuantizationSpec(
             dtype=torch.int8,
@@ -177,7 +182,10 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
             quant_max=127,
             qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
             observer_or_fake_quant_ctr=ActivationFakeQuantize.with_args(
-                symmetric=symmetric, scale_floor=self._scheme.scale_floor, fixed=fixed
+                symmetric=symmetric,
+                scale_floor=self._scheme.scale_floor,
+                fixed=fixed,
+                passive=passive,
             ),
         )
 
@@ -190,6 +198,20 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
             ch_axis=0,
             observer_or_fake_quant_ctr=WeightFakeQuantize.with_args(axis=0),
         )
+
+
+def fused_branch(addition: Node) -> Node | None:
+    """Returns the convolution that an addition is one operator with, None where there is none.
+
+    It is the one whose result nothing else reads; of two the later, since the other's result has
+    to be there when it runs.
+    """
+    if addition.target not in ADDITIONS:
+        return None
+    branches = [a for a in addition.args[:2] if isinstance(a, Node)]
+    fit = [b for b in branches if b.target is _ATEN.conv2d.default and len(b.users) == 1]
+    order = {node: rank for rank, node in enumerate(addition.graph.nodes)}
+    return max(fit, key=lambda node: order[node]) if len(branches) == 2 and fit else None
 
 
 def _annotation(inputs: dict[Node, Any], output: Any) -> QuantizationAnnotation:  # noqa: ANN401

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 
 import flatbuffers
 import numpy as np
+import onnx
 import pytest
 import torch
 from ai_edge_litert import schema_py_generated as schema
@@ -21,10 +22,12 @@ from torch.nn import functional
 
 from edgekd.device import load_device
 from edgekd.errors import ExportError, ModelError, ProofError
-from edgekd.export.integer_graph import Alignment, IntegerGraph, align
+from edgekd.export.conformance import check_conformance
+from edgekd.export.integer_graph import Alignment, IntegerGraph, align, parameter_differences
 from edgekd.export.intermediates import tflite_intermediates
 from edgekd.export.parity import check_operators
-from edgekd.export.prove import prove
+from edgekd.export.prove import Placements, prove
+from edgekd.export.read_onnx import onnx_integer_graph
 from edgekd.export.read_tflite import tflite_graph
 from edgekd.export.read_torch import integer_graph
 from edgekd.export.stage import Graphs, export_files
@@ -34,6 +37,7 @@ from edgekd.nets.outputs import network_outputs
 from edgekd.nets.own import OwnNet, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.quantize import graph as graphs
+from edgekd.quantize.fake_quantize import ActivationFakeQuantize
 from edgekd.sections import ExportSection
 from edgekd.types import Artifact, Task
 
@@ -74,10 +78,13 @@ def quantized(net: nn.Module, own: OwnCard, pixels: Pixels, board: str) -> tuple
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 128) / 128
     graphs.calibrate(prepared, images.split(4))
     frozen, count = graphs.frozen(prepared), len(outputs)
+    integer = graphs.converted(frozen, count, fold_weights=True)
+    complete = graphs.converted(frozen, count, fold_weights=True, complete=True)
     built = Graphs(
         floating=graphs.only_outputs(folded, count),
-        integer=graphs.converted(frozen, count, fold_weights=True),
-        unfolded=graphs.converted(frozen, count, fold_weights=False),
+        integer=integer,
+        complete=complete if graphs.fuses(frozen) else integer,
+        unfolded=graphs.converted(frozen, count, fold_weights=False, complete=True),
         outputs=outputs,
     )
     return built, card
@@ -92,7 +99,8 @@ def exported(net: nn.Module, own: OwnCard, pixels: Pixels, board: str, folder: P
 
 
 def assert_proven(made: Exported, board: str) -> None:
-    checks = prove(made.artifacts, made.graphs.integer, load_device(board), made.pixels)
+    trained = Placements(target=made.graphs.integer, complete=made.graphs.complete)
+    checks = prove(made.artifacts, trained, load_device(board), made.pixels)
     assert {c.name.split("/")[0] for c in checks} == {"parity", "coverage", "conformance"}
     for check in checks:
         assert check.passed, f"{check.name}: {check.figure} ({check.culprit})"
@@ -359,3 +367,121 @@ def test_published_fastestdet_is_told_to_end_at_its_raw_outputs(real_data: Path)
     net = trained_net(replace(FASTEST, function="build"), real_data)
     with pytest.raises(ModelError, match=r"cat in ActivatedFastestDet \(fastestdet.py, line \d+"):
         quantized(net, FASTESTDET, noise(64, 64), "raspberry-pi")
+
+
+class Residual(nn.Module):
+    """Additions of every sort: with one convolution, two, none to fuse, one that is read twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.plain = nn.Conv2d(8, 8, 3, padding=1)
+        self.down = nn.Conv2d(8, 12, 3, 2, 1)
+        self.short = nn.Conv2d(8, 12, 1, 2)
+        self.left = nn.Conv2d(12, 12, 1)
+        self.right = nn.Conv2d(12, 12, 1)
+        self.twice = nn.Conv2d(12, 12, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x).relu()
+        x = (x + self.plain(x)).relu()  # Fuses `plain`, on the right.
+        x = self.short(x) + self.down(x)  # Fuses `down`, the later of two; no activation.
+        y = self.left(x).relu() + self.right(x).relu()  # Fuses neither: both end in an activation.
+        z = self.twice(y)
+        return y + z, z  # `twice` is an output too and must be rounded.
+
+
+def residual_net() -> nn.Module:
+    torch.manual_seed(0)
+    return Residual().eval()
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("files")
+    return exported(residual_net(), FASTESTDET, images, "jetson", folder)
+
+
+def makers(path: Path) -> list[set[str]]:
+    """The operators that make the inputs of every addition in an ONNX file."""
+    graph = onnx.load(path).graph
+    producers = {o: n.op_type for n in graph.node for o in n.output}
+    return [{producers[name] for name in n.input} for n in graph.node if n.op_type == "Add"]
+
+
+def named(files: Exported, name: str) -> Path:
+    return next(a.path for a in files.artifacts if a.path.name == name)
+
+
+def test_the_jetson_file_rounds_nothing_on_the_branch_that_is_fused(fused: Exported) -> None:
+    one, free = {"Conv", "DequantizeLinear"}, {"DequantizeLinear"}
+    assert makers(named(fused, "int8.onnx")) == [one, one, free, free]
+    assert makers(named(fused, "int8-host.onnx")) == [free] * 4
+    advice = check_conformance(named(fused, "int8.onnx"), load_device("jetson"))
+    assert not [f for f in advice if f.level == "error"]
+    fusions = [f for f in advice if f.rule == "tensorrt/residual-fusion"]
+    assert len(fusions) == 1  # The branch that is read twice cannot be helped.
+
+
+def test_the_later_of_two_convolutions_is_the_one(fused: Exported) -> None:
+    graph = onnx.load(named(fused, "int8.onnx")).graph
+    producers = {o: n for n in graph.node for o in n.output}
+    addition = [n for n in graph.node if n.op_type == "Add"][1]
+    (branch,) = (producers[i] for i in addition.input if producers[i].op_type == "Conv")
+    kernel = next(a.ints for a in branch.attribute if a.name == "kernel_shape")
+    assert list(kernel) == [3, 3]
+
+
+def test_every_file_is_proven_against_its_own_way_of_rounding(fused: Exported) -> None:
+    assert_proven(fused, "jetson")
+
+
+def test_the_files_share_every_scale_and_the_jetsons_has_fewer(fused: Exported) -> None:
+    def scales(name: str) -> set[float]:
+        graph = onnx_integer_graph(named(fused, name))
+        return {round(grid.scale, 9) for grid in graph.grids.values()}
+
+    assert scales("int8.onnx") < scales("int8-host.onnx")
+
+
+def test_a_pair_put_back_is_not_what_was_trained(fused: Exported) -> None:
+    trained = onnx_integer_graph(named(fused, "int8.onnx"))
+    with pytest.raises(ProofError, match="never trained"):
+        align(trained, onnx_integer_graph(named(fused, "int8-host.onnx")))
+
+
+def test_another_residual_is_not_what_was_trained(fused: Exported) -> None:
+    shipped = onnx_integer_graph(named(fused, "int8.onnx"))
+    place, operator = next(
+        (k, s) for k, s in enumerate(shipped.steps) if getattr(s, "residual", "")
+    )
+    steps = list(shipped.steps)
+    steps[place] = replace(operator, residual=shipped.input)
+    with pytest.raises(ProofError, match=f"{operator.name}.*never trained"):
+        align(shipped, replace(shipped, steps=tuple(steps)))
+
+
+def test_a_residual_on_another_scale_is_found(fused: Exported) -> None:
+    shipped = onnx_integer_graph(named(fused, "int8.onnx"))
+    operator = next(s for s in shipped.steps if getattr(s, "residual", ""))
+    grid = shipped.grids[operator.residual]
+    grids = shipped.grids | {operator.residual: replace(grid, scale=2 * grid.scale)}
+    other = replace(shipped, grids=grids)
+    found = parameter_differences(shipped, other, align(shipped, other))
+    assert any(d.operator.startswith(operator.name) and "residual" in d.what for d in found)
+
+
+def test_boards_that_round_everything_train_that() -> None:
+    graph = graphs.folded_graph(residual_net(), torch.zeros(2, 3, 32, 32))
+    for board, passive in (("jetson", 2), ("raspberry-pi", 0)):
+        modules = graphs.prepared(graph, load_device(board).quantization).modules()
+        watched = [m for m in modules if isinstance(m, ActivationFakeQuantize)]
+        assert sum(m.passive for m in watched) == passive
+
+
+def test_what_is_passive_observes_and_rounds_nothing() -> None:
+    module = ActivationFakeQuantize(symmetric=True, scale_floor=2**-12, passive=True)
+    x = torch.tensor([0.1234567, -2.54])
+    assert module(x) is x
+    assert module.scale.item() == pytest.approx(2.54 / 127)

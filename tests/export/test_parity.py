@@ -258,13 +258,39 @@ def test_exact_replay_of_a_convolution_equals_a_count_by_hand() -> None:
     assert result.ravel().tolist() == [13, -5]
 
 
+def test_a_convolution_adds_its_residual_before_the_activation() -> None:
+    from edgekd.export.integer_graph import Grid, IntegerOperator, Weight
+
+    weight = Weight(np.array([[[[2]]]], np.int8), np.array([0.5]), np.zeros(1), np.zeros(1))
+    operator = IntegerOperator(
+        "conv", "conv", ("x",), "y", Grid(0.1, 0), np.inf, weight,
+        {"stride": (1, 1), "dilation": (1, 1), "groups": 1}, residual="r",
+    )  # fmt: skip
+    # Reals: (6 - 2) 0.2 x 1 = 0.8, and (3 - 1) 0.25 = 0.5 or -1: 1.3 -> 13; -0.2 -> ReLU -> 0.
+    read = [(np.array([[[[6, 6]]]], np.int8), Grid(0.2, 2))]
+    added = (np.array([[[[3, -3]]]], np.int8), Grid(0.25, 1))
+    assert replay(operator, read, added).ravel().tolist() == [13, 0]
+
+
+def test_each_way_of_rounding_is_held_against_its_own_trained_graph() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(-100, 100, (4, 1000)).astype(np.int16)
+    near = base + rng.integers(-1, 2, base.shape).astype(np.int16)
+    far = base + 50
+    apart = check_end_to_end([([base], {"a": [base], "b": [near]}), ([far], {"c": [far]})])
+    assert apart.passed
+    confused = check_end_to_end([([base], {"a": [base], "b": [near]}), ([base], {"c": [far]})])
+    assert not confused.passed
+    assert confused.culprit == "trained - c"
+
+
 def test_end_to_end_fails_for_a_graph_further_away_than_the_runtimes_are_from_each_other() -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(-100, 100, (4, 1000)).astype(np.int16)
     near = base + rng.integers(-1, 2, base.shape).astype(np.int16)
-    passed = check_end_to_end([base], {"a": [base], "b": [near]})
+    passed = check_end_to_end([([base], {"a": [base], "b": [near]})])
     assert passed.passed
-    failed = check_end_to_end([base + 5], {"a": [base], "b": [near]})
+    failed = check_end_to_end([([base + 5], {"a": [base], "b": [near]})])
     assert not failed.passed
     assert failed.culprit is not None
     assert failed.culprit.startswith("trained - ")
