@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 
-from edgekd.benchmark import host
+from edgekd import machine
 from edgekd.probes import PROBES
 
 Level = Literal["ok", "advice", "error"]
@@ -73,16 +73,16 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """Returns everything worth knowing before a run that will write into ``folder``."""
-    probes = run_probes()
+    probes, cpus = run_probes(), machine.usable_cpus()
     return [
-        *processor(host.cpu_model(), host.cpu_flags(), host.usable_cpus(), dict(os.environ)),
-        *memory(host.usable_memory()),
+        *processor(machine.cpu_model(), machine.cpu_flags(), cpus, os.environ),
+        *memory(machine.usable_memory()),
         *disk(folder),
         *packages(),
         *libraries(probes),
         *graphics(probes),
         *tools(),
-        *timing(host.conditions(), host.usable_cpus()),
+        *timing(machine.conditions(), cpus),
     ]
 
 
@@ -183,7 +183,7 @@ def libraries(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
                 level="advice",
                 subject=name,
                 message=f"{found} saturates in uint8 x int8: this CPU has no VNNI",
-                remedy="trust the int8 files here, not int8-host.onnx; boards are not affected",
+                remedy="trust the int8 files here, not int8-machine.onnx; boards are not affected",
             )
         else:
             yield Finding(level="ok", subject=name, message=f"{found}{_praise(facts)}")

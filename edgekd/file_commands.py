@@ -19,6 +19,7 @@ from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
 from edgekd.errors import DataError, ModelError, RecipeError, RunError
 from edgekd.export.conformance import check_conformance
+from edgekd.export.rules import Finding
 from edgekd.files import write_atomic
 from edgekd.gates import judge
 from edgekd.methods import METHODS
@@ -30,6 +31,7 @@ from edgekd.recipe import Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json
+from edgekd.sarif import sarif
 from edgekd.sections import DEFAULT_METHODS
 from edgekd.sources import fitted_recipe, load_split
 from edgekd.strict import to_mapping
@@ -219,10 +221,11 @@ def _sample(path: Path) -> Sample:
     )
 
 
-def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
+def inspect_file(model: Path, target: str | None, delegates: Sequence[str] = ()) -> dict[str, Any]:
     """Returns what a file holds, JSON-ready, and under ``errors`` how many rules it breaks.
 
-    Rules are those of ``target``, by default of the target that the file was made for.
+    Rules are those of ``target``, by default of the target that the file was made for, and of the
+    delegates that are named.
     """
     operators = read_operators(model)
     contract = _contract(model)
@@ -230,7 +233,9 @@ def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
     if contract and contract.form == "host":
         made_for = "host"
     chosen = target or made_for
-    findings = check_conformance(model, load_device(chosen)) if chosen else []
+    if delegates and not chosen:
+        raise RecipeError(f"{model}: not made by EdgeKD; name a --target beside its delegates")
+    findings = check_conformance(model, load_device(chosen), delegates) if chosen else []
     kinds: dict[str, int] = {}
     for operator in operators.operators:
         label = f"{operator.native} {operator.precision}"
@@ -247,6 +252,12 @@ def inspect_file(model: Path, target: str | None) -> dict[str, Any]:
         "findings": [to_mapping(f) for f in findings],
         "errors": sum(f.level == "error" for f in findings),
     }
+
+
+def inspection_sarif(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns the findings of an inspection as SARIF."""
+    findings = [Finding(**entry) for entry in found["findings"]]
+    return sarif({Path(found["file"]): findings})
 
 
 def inspection_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgekd import doctor
-from edgekd.benchmark import host
+from edgekd import machine as computer
 
 
 def machine(folder: Path, files: dict[str, str]) -> Path:
@@ -24,13 +24,13 @@ def machine(folder: Path, files: dict[str, str]) -> Path:
 
 def test_cpu_features_are_read_as_the_kernel_names_them(tmp_path):
     root = machine(tmp_path, {"proc/cpuinfo": "model name : x\nflags : fpu avx2 avx512_vnni\n"})
-    (finding,) = doctor.processor("x", host.cpu_flags(root), 4, {})
+    (finding,) = doctor.processor("x", computer.cpu_flags(root), 4, {})
     assert finding.message == "x, 4 usable: avx2, avx512-vnni"
 
 
 def test_arm_features_too(tmp_path):
     root = machine(tmp_path, {"proc/cpuinfo": "processor : 0\nFeatures : fp asimd asimddp\n"})
-    assert "neon, sdot" in next(doctor.processor("Pi 5", host.cpu_flags(root), 4, {})).message
+    assert "neon, sdot" in next(doctor.processor("Pi 5", computer.cpu_flags(root), 4, {})).message
 
 
 def test_threads_held_back_by_the_environment_are_named():
@@ -49,8 +49,8 @@ def test_a_container_may_use_less_than_the_machine_has(tmp_path):
             "proc/meminfo": "MemTotal: 1 kB\nMemAvailable:   16777216 kB\n",
         },
     )
-    assert host.usable_cpus(root) == 0.5
-    assert host.usable_memory(root) == 2**29
+    assert computer.usable_cpus(root) == 0.5
+    assert computer.usable_memory(root) == 2**29
     assert next(doctor.memory(2**29)).level == "error"
 
 
@@ -59,7 +59,7 @@ def test_an_unlimited_container_has_the_machines_memory(tmp_path):
         tmp_path,
         {"sys/fs/cgroup/memory.max": "max\n", "proc/meminfo": "MemAvailable: 2048 kB\n"},
     )
-    assert host.usable_memory(root) == 2048 * 1024
+    assert computer.usable_memory(root) == 2048 * 1024
 
 
 @pytest.mark.parametrize(

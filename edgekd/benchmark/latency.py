@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
 from edgekd.errors import RecipeError
+from edgekd.machine import conditions, cpu_model, fastest_cpus, pinned
 from edgekd.modelfile.runner import Runner
 from edgekd.types import Basis, Latency
 

@@ -19,6 +19,8 @@ class _Commands(click.Group):
         except EdgeKDError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:  # Who read us has gone; click ends quietly.
+            raise
         except OSError as error:  # A full disk, a folder that may not be written.
             click.echo(f"error: {error}", err=True)
             ctx.exit(2)

@@ -41,6 +41,22 @@ def devices(device: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True)
+def rules(as_json: bool) -> None:
+    """List the rules of `inspect`: what each finds, how grave that is, and its source."""
+    from edgekd.export.conformance import every_rule
+    from edgekd.strict import to_mapping
+
+    known = every_rule()
+    if as_json:
+        click.echo(json.dumps([to_mapping(rule) for rule in known], indent=1))
+        return
+    for rule in known:
+        click.echo(f"{rule.id:<28}{rule.level:<8}{rule.summary}")
+        click.echo(f"{'':<36}{rule.source}")
+
+
+@main.command()
 @click.argument("data", type=FOLDER)
 @click.option("--target", default="jetson", show_default=True)
 @click.option("--out", type=FOLDER, default=Path("recipe.yaml"), show_default=True)

@@ -72,14 +72,26 @@ def predict(
 
 @main.command()
 @click.argument("model", type=FOLDER)
-@click.option("--target", help="Also check the rules of this target's runtimes.")
+@click.option("--target", help="Whose rules to check. [the file's own target]")
+@click.option(
+    "--delegate",
+    "delegates",
+    multiple=True,
+    type=click.Choice(["gpu", "qnn"]),
+    help="An accelerator whose rules to check too: gpu (TFLite), qnn (ONNX).",
+)
 @click.option("--json", "as_json", is_flag=True)
-def inspect(model: Path, target: str | None, as_json: bool) -> None:
+@click.option("--sarif", "as_sarif", is_flag=True, help="The findings as SARIF 2.1.0.")
+def inspect(
+    model: Path, target: str | None, delegates: tuple[str, ...], as_json: bool, as_sarif: bool
+) -> None:
     """What a model file holds: contract, operators, precision, rules it breaks."""
-    from edgekd.file_commands import inspect_file, inspection_lines
+    from edgekd.file_commands import inspect_file, inspection_lines, inspection_sarif
 
-    found = inspect_file(model, target)
-    if as_json:
+    found = inspect_file(model, target, delegates)
+    if as_sarif:
+        click.echo(json.dumps(inspection_sarif(found), indent=1))
+    elif as_json:
         click.echo(json.dumps(found, indent=1))
     else:
         for line in inspection_lines(found):

@@ -2,35 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekd.device import Device
-from edgekd.errors import ModelError, RecipeError
-from edgekd.export.rules import Finding, apply_rules
+from edgekd.errors import ModelError, RecipeError, suggest
+from edgekd.export.rules import Finding, Level, apply_rules
 from edgekd.modelfile import read_operators
 
+DELEGATES = {"gpu": ".tflite", "qnn": ".onnx"}
+"""Accelerators whose rules are asked for by name, and the files that they are for."""
+
 _PROFILE = "the device's profile"
+_EXTERNAL = "ONNX external data"
 
 
-def check_conformance(path: Path, device: Device) -> list[Finding]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleInfo:
+    """What is known of a rule without a file.
+
+    Attributes:
+        summary: What it finds, in one line.
+    """
+
+    id: str
+    level: Level
+    source: str
+    summary: str
+
+
+def check_conformance(path: Path, device: Device, delegates: Iterable[str] = ()) -> list[Finding]:
     """Returns every place where a file breaks a rule of its format or of the device's runtime.
 
     An empty list means that no rule here is broken; it does not mean that the file was run.
 
+    Args:
+        path: An ``.onnx`` or ``.tflite`` file.
+        device: Whose runtime executes it.
+        delegates: Accelerators, of `DELEGATES`, whose rules apply too.
+
     Raises:
-        ModelError: The file cannot be read.
+        ModelError: The file cannot be read, or a delegate takes files of another kind.
     """
-    if path.suffix.lower() == ".onnx":
-        findings = _check_onnx(path, device)
-    elif path.suffix.lower() == ".tflite":
-        findings = _check_tflite(path, device)
-    else:
-        raise ModelError(f"{path}: expected a model file ending in .onnx or .tflite")
-    return findings
+    suffix = path.suffix.lower()
+    for name in delegates:
+        if DELEGATES.get(name) != suffix:
+            legal = [known for known, wanted in DELEGATES.items() if wanted == suffix]
+            raise ModelError(f"{path}: no rules of the delegate {name!r}{suggest(name, legal)}")
+    if suffix == ".onnx":
+        return _check_onnx(path, device, delegates)
+    if suffix == ".tflite":
+        return _check_tflite(path, device, delegates)
+    raise ModelError(f"{path}: expected a model file ending in .onnx or .tflite")
 
 
-def _check_onnx(path: Path, device: Device) -> list[Finding]:
-    from edgekd.export.onnx_rules import ONNX_RULES, TENSORRT_RULES
+def every_rule() -> tuple[RuleInfo, ...]:
+    """Returns every rule that a file can be held against."""
+    from edgekd.export.delegate_rules import GPU_DELEGATE_RULES, QNN_RULES
+    from edgekd.export.onnx_rules import ONNX_RULES
+    from edgekd.export.tensorrt_rules import TENSORRT_RULES
+    from edgekd.export.tflite_rules import TFLITE_RULES
+
+    own = (
+        RuleInfo(
+            id="device/precision",
+            level="error",
+            source=_PROFILE,
+            summary="Files in a precision that the device refuses.",
+        ),
+        RuleInfo(
+            id="onnx/external-data",
+            level="error",
+            source=_EXTERNAL,
+            summary="Tensors whose values lie in another file.",
+        ),
+    )
+    families = (TFLITE_RULES, ONNX_RULES, TENSORRT_RULES, GPU_DELEGATE_RULES, QNN_RULES)
+    listed = (
+        RuleInfo(
+            id=rule.id,
+            level=rule.level,
+            source=rule.source,
+            summary=_summary(rule.check.__doc__ or ""),
+        )
+        for family in families
+        for rule in family
+    )
+    return own + tuple(listed)
+
+
+def _summary(text: str) -> str:
+    """Returns what a check yields, as a sentence of its own."""
+    first = " ".join(text.split("\n\n")[0].split()).removeprefix("Yields ")
+    return first[:1].upper() + first[1:]
+
+
+def _check_onnx(path: Path, device: Device, delegates: Iterable[str]) -> list[Finding]:
+    from edgekd.export.delegate_rules import QNN_RULES
+    from edgekd.export.onnx_rules import ONNX_RULES
+    from edgekd.export.tensorrt_rules import TENSORRT_RULES
     from edgekd.modelfile.onnx_graph import external_tensors, load_onnx, read_onnx
 
     external = external_tensors(load_onnx(path))
@@ -41,7 +112,7 @@ def _check_onnx(path: Path, device: Device) -> list[Finding]:
                 level="error",
                 where=name,
                 message="its values lie in another file; a board is given one file",
-                source="ONNX external data",
+                source=_EXTERNAL,
             )
             for name in external
         ]
@@ -49,14 +120,21 @@ def _check_onnx(path: Path, device: Device) -> list[Finding]:
     findings = _check_precision(path, device) + apply_rules(ONNX_RULES, graph, device)
     if device.runtime.name == "tensorrt":
         findings += apply_rules(TENSORRT_RULES, graph, device)
+    if "qnn" in delegates:
+        findings += apply_rules(QNN_RULES, graph, device)
     return findings
 
 
-def _check_tflite(path: Path, device: Device) -> list[Finding]:
+def _check_tflite(path: Path, device: Device, delegates: Iterable[str]) -> list[Finding]:
+    from edgekd.export.delegate_rules import GPU_DELEGATE_RULES
     from edgekd.export.tflite_rules import TFLITE_RULES
     from edgekd.modelfile.tflite_graph import read_tflite
 
-    return _check_precision(path, device) + apply_rules(TFLITE_RULES, read_tflite(path), device)
+    graph = read_tflite(path)
+    findings = _check_precision(path, device) + apply_rules(TFLITE_RULES, graph, device)
+    if "gpu" in delegates:
+        findings += apply_rules(GPU_DELEGATE_RULES, graph, device)
+    return findings
 
 
 def _check_precision(path: Path, device: Device) -> list[Finding]:

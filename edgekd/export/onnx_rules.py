@@ -1,65 +1,69 @@
-"""What an ONNX file must keep to: on every board, and for TensorRT, as rules over its graph."""
+"""What an ONNX file must keep to on every board, as rules over its graph."""
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterator
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto
 
 from edgekd.device import Device
+from edgekd.export.onnx_questions import (
+    WEIGHTED,
+    activation_conversions,
+    attribute,
+    stored_zero_points,
+)
 from edgekd.export.rules import Breach, Rule
+from edgekd.machine import cpu_flags
 from edgekd.modelfile.onnx_graph import OnnxGraph
 
 _ONNX = "ONNX operator specification"
 _PROFILE = "the device's profile"
+_SATURATION = "ONNX Runtime documentation, quantization, U8S8 on x86"
 _REPRODUCIBLE = "files must not differ between the machines they were made on"
-_TENSORRT = "TensorRT developer guide, explicit quantization"
 _TRTEXEC = "trtexec and ONNX Runtime, which separate names by colon and comma"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 # A Unix path of two levels or more at the start of a word, a Windows path, or a traceback's line.
 _LOCAL_PATH = re.compile(r"(?:^|[\s\"'=(])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\\w|File \"")
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PER_TENSOR_ALLOWED = ("Gemm", "MatMul")
-_ACTIVATIONS = ("Relu", "LeakyRelu", "Clip")
-# Operators with int8 kernels, and those that move integers without looking at them.
-_INTEGER_IN_TENSORRT = frozenset(
-    {
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "Add",
-        "Mul",
-        "MaxPool",
-        "AveragePool",
-        "GlobalAveragePool",
-        "ReduceMean",
-        "Concat",
-        "Resize",
-        "Relu",
-        "LeakyRelu",
-        "Clip",
-        "Reshape",
-        "Transpose",
-        "Slice",
-        "Split",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Pad",
-        "Gather",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "Expand",
-        "Tile",
-        "Identity",
-        "QuantizeLinear",
-    }
-)
 _TYPE_NAMES = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
+
+
+def own_domain(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
+    """Yields operators that are not ONNX's own: they run where somebody wrote them."""
+    for node in graph.nodes:
+        if node.domain not in ("", "ai.onnx"):
+            yield Breach(where=node.name, message=f"{node.domain}.{node.op_type} is not ONNX's own")
+
+
+def float_island(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
+    """Yields operators that multiply in float in a file that is integer otherwise."""
+    if not any(node.op_type == "QuantizeLinear" for node in graph.nodes):
+        return
+    for node in graph.nodes:
+        maker = graph.producers.get(node.input[0]) if node.op_type in WEIGHTED else None
+        dequantized = maker is not None and maker.op_type == "DequantizeLinear"
+        if node.op_type in WEIGHTED and not dequantized:
+            yield Breach(where=node.name, message=f"{node.op_type} reads a float tensor")
+
+
+def saturating(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
+    """Yields products of uint8 and int8 that ONNX Runtime saturates on an x86 without VNNI."""
+    if device.id != "host" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return
+    if cpu_flags() & {"avx512_vnni", "avx_vnni"}:
+        return
+    for node, dequantize in _quantized_weights(graph):
+        reader = graph.producers.get(node.input[0])
+        unsigned = reader is not None and graph.types.get(reader.input[0]) == TensorProto.UINT8
+        weights = graph.value(dequantize.input[0])
+        # Pairs of products are added in 16 bits: 255 times two weights must fit.
+        if unsigned and weights is not None and 2 * 255 * int(np.abs(weights).max()) > 2**15 - 1:
+            yield Breach(where=node.name, message="this CPU has no VNNI: sums of two may saturate")
 
 
 def opset(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
@@ -99,7 +103,7 @@ def weight_form(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     low = device.quantization.weight.low
     for _, dequantize in _quantized_weights(graph):
         name = dequantize.input[0]
-        values, zero_points = graph.value(name), _zero_points(graph, dequantize)
+        values, zero_points = graph.value(name), stored_zero_points(graph, dequantize)
         if graph.types.get(name) != TensorProto.INT8 or zero_points.any():
             yield Breach(where=name, message="weights are not int8 with the zero point 0")
         elif values is None:
@@ -117,7 +121,7 @@ def weight_axis(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
         scales = graph.elements(dequantize.input[1])
         if scales == 1 and (shape[axis] == 1 or node.op_type in _PER_TENSOR_ALLOWED):
             continue
-        along = _attribute(dequantize, "axis", 1) % len(shape)
+        along = attribute(dequantize, "axis", 1) % len(shape)
         if scales != shape[axis] or along != axis:
             yield Breach(
                 where=name,
@@ -129,7 +133,7 @@ def weight_axis(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
 def activation_type(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields Q and DQ nodes on activations of another integer type than the profile asks for."""
     expected = device.quantization.activation_dtype_onnx
-    for node in _activation_conversions(graph):
+    for node in activation_conversions(graph):
         quantized = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
         found = graph.types.get(quantized, TensorProto.UNDEFINED)
         if _TYPE_NAMES.get(found) != expected:
@@ -141,8 +145,8 @@ def activation_symmetry(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields zero points other than 0 where the profile wants activations symmetric."""
     if device.quantization.activation_symmetry == "affine":
         return
-    for node in _activation_conversions(graph):
-        zero_points = _zero_points(graph, node)
+    for node in activation_conversions(graph):
+        zero_points = stored_zero_points(graph, node)
         if zero_points.any():
             yield Breach(
                 where=node.name, message=f"zero point {zero_points.flat[0]}; the runtime wants 0"
@@ -151,7 +155,7 @@ def activation_symmetry(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
 
 def activation_scale(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields activations with more than one scale, or with one that is not positive."""
-    for node in _activation_conversions(graph):
+    for node in activation_conversions(graph):
         scales = graph.value(node.input[1])
         if scales is None or scales.size != 1:
             yield Breach(where=node.name, message="activation needs one constant scale")
@@ -159,103 +163,28 @@ def activation_scale(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
             yield Breach(where=node.name, message=f"scale {scales.flat[0]} is not positive")
 
 
-def quantized_bias(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
-    """Yields biases behind a DequantizeLinear; TensorRT wants them in float."""
-    for node in graph.nodes:
-        if node.op_type in _WEIGHTED and len(node.input) > 2:
-            producer = graph.producers.get(node.input[2])
-            if producer is not None and producer.op_type == "DequantizeLinear":
-                yield Breach(where=node.input[2], message=f"bias of {node.name!r} is quantized")
-
-
-def operator_support(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
-    """Yields operators behind a DequantizeLinear that TensorRT has no int8 kernel for."""
-    for node in _activation_conversions(graph):
-        for reader in graph.consumers.get(node.output[0], []):
-            unsupported = reader.op_type not in _INTEGER_IN_TENSORRT
-            if node.op_type == "DequantizeLinear" and unsupported:
-                yield Breach(
-                    where=reader.name,
-                    message=f"{reader.op_type} has no int8 kernel; leave off Q/DQ",
-                )
-
-
-def activation_fusion(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
-    """Yields activations cut off from their convolution by a Q/DQ pair."""
-    for node in graph.nodes:
-        source = _behind_pair(graph, node.input[0]) if node.op_type in _ACTIVATIONS else None
-        if source is not None and source.op_type in _WEIGHTED:
-            yield Breach(
-                where=node.name, message=f"Q/DQ between {source.name!r} and its {node.op_type}"
-            )
-
-
-def residual_fusion(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
-    """Yields additions that fuse with no convolution, since every branch carries a Q/DQ pair."""
-    for node in graph.nodes:
-        if node.op_type != "Add":
-            continue
-        makers = [graph.producers.get(name) for name in node.input]
-        sources = [_behind_pair(graph, name) for name in node.input]
-        convolutions = [item for item in sources if item is not None and item.op_type == "Conv"]
-        if convolutions and all(item and item.op_type == "DequantizeLinear" for item in makers):
-            yield Breach(
-                where=node.name,
-                message=f"drop the Q/DQ between {convolutions[0].name!r} and this Add to fuse them",
-            )
-
-
 def _quantized_weights(graph: OnnxGraph) -> Iterator[tuple[NodeProto, NodeProto]]:
     """Yields operators with quantized constant weights, and the nodes that dequantize those."""
     for node in graph.nodes:
-        if node.op_type in _WEIGHTED and node.input[1] in graph.constants:
+        if node.op_type in WEIGHTED and node.input[1] in graph.constants:
             producer = graph.producers.get(node.input[1])
             if producer is not None and producer.op_type == "DequantizeLinear":
                 yield node, producer
-
-
-def _activation_conversions(graph: OnnxGraph) -> Iterator[NodeProto]:
-    for node in graph.nodes:
-        conversion = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        if conversion and node.input[0] not in graph.constants:
-            yield node
-
-
-def _behind_pair(graph: OnnxGraph, name: str) -> NodeProto | None:
-    """Returns the node that made a tensor before it was quantized and dequantized again."""
-    dequantize = graph.producers.get(name)
-    if dequantize is None or dequantize.op_type != "DequantizeLinear":
-        return None
-    quantize = graph.producers.get(dequantize.input[0])
-    if quantize is None or quantize.op_type != "QuantizeLinear":
-        return None
-    return graph.producers.get(quantize.input[0])
-
-
-def _zero_points(
-    graph: OnnxGraph, node: NodeProto
-) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    stored = graph.value(node.input[2]) if len(node.input) > 2 else None
-    return np.zeros(1, np.int8) if stored is None else stored
 
 
 def _channel_axis(graph: OnnxGraph, node: NodeProto) -> int:
     if node.op_type == "MatMul":
         return len(graph.shapes[node.input[1]]) - 1
     if node.op_type == "Gemm":
-        return 0 if _attribute(node, "transB", 0) else 1
+        return 0 if attribute(node, "transB", 0) else 1
     return 1 if node.op_type == "ConvTranspose" else 0
-
-
-def _attribute(node: NodeProto, name: str, default: int) -> int:
-    return next(
-        (int(helper.get_attribute_value(item)) for item in node.attribute if item.name == name),
-        default,
-    )
 
 
 ONNX_RULES: tuple[Rule[OnnxGraph], ...] = (
     Rule(id="onnx/opset", source=_PROFILE, check=opset),
+    Rule(id="onnx/own-domain", source=_ONNX, check=own_domain),
+    Rule(id="onnx/float-island", source=_PROFILE, check=float_island, level="advice"),
+    Rule(id="onnxruntime/saturation", source=_SATURATION, check=saturating, level="advice"),
     Rule(id="onnx/names", source=_TRTEXEC, check=names, level="advice"),
     Rule(id="onnx/metadata", source=_REPRODUCIBLE, check=metadata),
     Rule(id="onnx/weights", source=_PROFILE, check=weight_form),
@@ -263,12 +192,4 @@ ONNX_RULES: tuple[Rule[OnnxGraph], ...] = (
     Rule(id="onnx/activation-type", source=_PROFILE, check=activation_type),
     Rule(id="onnx/activation-symmetry", source=_PROFILE, check=activation_symmetry),
     Rule(id="onnx/activation-scale", source=_ONNX, check=activation_scale),
-)
-TENSORRT_RULES: tuple[Rule[OnnxGraph], ...] = (
-    Rule(id="tensorrt/bias", source=_TENSORRT, check=quantized_bias),
-    Rule(id="tensorrt/operators", source=_TENSORRT, check=operator_support, level="advice"),
-    Rule(
-        id="tensorrt/activation-fusion", source=_TENSORRT, check=activation_fusion, level="advice"
-    ),
-    Rule(id="tensorrt/residual-fusion", source=_TENSORRT, check=residual_fusion, level="advice"),
 )

@@ -11,6 +11,9 @@ from edgekd.export.rules import Breach, Rule
 from edgekd.modelfile.tflite_graph import TfliteGraph, TfliteOperator, TfliteTensor
 
 _SPECIFICATION = "LiteRT 8-bit quantization specification"
+# Custom operators that the runtime registers itself (tensorflow/lite/kernels/register.cc).
+_REGISTERED = ("TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify")
+_RUNTIME = "LiteRT guide, operators and full-integer conversion"
 _XNNPACK = "XNNPACK delegate, limitations of CONV_2D and DEPTHWISE_CONV_2D"
 
 # Dimension of the filters that has a scale of its own.
@@ -68,6 +71,43 @@ def activation_type(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
     for tensor in _activations(graph):
         if tensor.dtype == "UINT8" and tensor.scales.size:
             yield Breach(where=tensor.name, message="activation is uint8; the rules are for int8")
+
+
+def one_scale(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
+    """Yields int8 activations with more than one scale."""
+    for tensor in _activations(graph):
+        if tensor.is_integer and tensor.scales.size > 1:
+            yield Breach(where=tensor.name, message=f"activation has {tensor.scales.size} scales")
+
+
+def zero_point_range(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
+    """Yields int8 tensors whose zero point is no int8."""
+    for tensor in _tensors(graph):
+        outside = tensor.zero_points[(tensor.zero_points < -128) | (tensor.zero_points > 127)]
+        if tensor.dtype == "INT8" and outside.size:
+            yield Breach(where=tensor.name, message=f"zero point {outside[0]} is no int8")
+
+
+def builtin(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
+    """Yields operators that are not built into the runtime: custom ones, and TensorFlow's own."""
+    for operator in graph.operators:
+        if operator.native == "CUSTOM" and operator.custom not in _REGISTERED:
+            yield Breach(
+                where=operator.outputs[0].name,
+                message=f"custom operator {operator.custom!r}; the board's runtime has no kernel",
+            )
+
+
+def integer_border(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
+    """Yields float inputs and outputs of an integer network, converted on the board each time."""
+    for operator in graph.operators:
+        entry, end = operator.inputs[0], operator.outputs[0]
+        if operator.native not in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        if entry in graph.inputs and entry.dtype.startswith("FLOAT"):
+            yield Breach(where=entry.name, message="input is float; int8 needs no conversion")
+        if end in graph.outputs and end.dtype.startswith("FLOAT"):
+            yield Breach(where=end.name, message="output is float; int8 needs no conversion")
 
 
 def positive_scale(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
@@ -246,6 +286,10 @@ def _scheme(tensor: TfliteTensor) -> str:
 
 TFLITE_RULES: tuple[Rule[TfliteGraph], ...] = (
     Rule(id="tflite/activation-type", source=_SPECIFICATION, check=activation_type),
+    Rule(id="tflite/one-scale", source=_SPECIFICATION, check=one_scale),
+    Rule(id="tflite/zero-point-range", source=_SPECIFICATION, check=zero_point_range),
+    Rule(id="tflite/builtin", source=_RUNTIME, check=builtin),
+    Rule(id="tflite/integer-border", source=_RUNTIME, check=integer_border, level="advice"),
     Rule(id="tflite/positive-scale", source=_SPECIFICATION, check=positive_scale),
     Rule(id="tflite/weight-range", source=_SPECIFICATION, check=weight_range),
     Rule(id="tflite/weight-zero-point", source=_SPECIFICATION, check=weight_zero_point),

@@ -73,12 +73,14 @@ class TfliteOperator:
 
     Attributes:
         options: The schema's own record (``Conv2DOptionsT``), None where the operator has none.
+        custom: Name of a ``CUSTOM`` operator, empty for every other.
     """
 
     native: str
     options: Generated
     inputs: tuple[TfliteTensor, ...]
     outputs: tuple[TfliteTensor, ...]
+    custom: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -129,6 +131,9 @@ def _graph(path: Path, content: bytes) -> TfliteGraph:
             options=item.builtinOptions,
             inputs=_pick(tensors, item.inputs),
             outputs=_pick(tensors, item.outputs),
+            custom=(model.operatorCodes[item.opcodeIndex].customCode or b"").decode(
+                "utf-8", "replace"
+            ),
         )
         for item in main.operators
     )

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgekd.benchmark import host, latency
-from edgekd.benchmark.host import conditions, cpu_model, fastest_cpus, pinned
+from edgekd import machine as host
+from edgekd.benchmark import latency
 from edgekd.benchmark.latency import measure_latency
 from edgekd.errors import RecipeError
+from edgekd.machine import conditions, cpu_model, fastest_cpus, pinned
 from edgekd.modelfile.runner import TensorInfo
 from edgekd.types import Basis
 

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.cli import main
 from edgekd.device import Device, load_device
 from edgekd.errors import ModelError
-from edgekd.export.conformance import check_conformance
+from edgekd.export import onnx_rules
+from edgekd.export.conformance import check_conformance, every_rule
 from edgekd.export.rules import Finding
+from edgekd.export.tensorrt_rules import one_type
+from edgekd.modelfile.onnx_graph import read_onnx
 
 BOARD = load_device("raspberry-pi")
 JETSON = load_device("jetson")
@@ -55,6 +62,7 @@ def onnx_file(path: Path, parts: dict[str, Any]) -> Path:
     constants = [numpy_helper.from_array(value, n) for n, value in parts["constants"].items()]
     graph = helper.make_graph(parts["nodes"], "net", [x], [y], constants)
     opsets = [helper.make_opsetid("", parts["opset"])]
+    opsets += [helper.make_opsetid(n.domain, 1) for n in parts["nodes"] if n.domain]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     return path
 
@@ -147,14 +155,76 @@ def pair_before_sigmoid(parts: dict[str, Any]) -> None:
     parts["nodes"][5] = helper.make_node("Sigmoid", ["x_d"], ["a"], "sigmoid")
 
 
+def before_the_end(*nodes: onnx.NodeProto) -> Callable[[dict[str, Any]], None]:
+    """Puts nodes that make the float tensor ``t`` from ``a`` before the last pair."""
+
+    def spoil(parts: dict[str, Any]) -> None:
+        parts["constants"] |= {
+            "sizes": np.array([1, 3, 4, 4], np.int64),
+            "picked": np.array([0], np.int64),
+            "s_2": np.array(0.2, np.float32),
+        }
+        place = last_pair(parts)
+        replaced(parts["nodes"][place], {0: "t"})
+        parts["nodes"][place:place] = nodes
+
+    return spoil
+
+
+def last_pair(parts: dict[str, Any]) -> int:
+    return next(k for k, n in enumerate(parts["nodes"]) if n.name == "q_a")
+
+
+def node(kind: str, inputs: list[str], outputs: list[str] | None = None, **more: Any) -> Any:
+    return helper.make_node(kind, inputs, outputs or ["t"], kind.lower(), **more)
+
+
+def on_the_integers(parts: dict[str, Any]) -> None:
+    nodes = parts["nodes"]
+    nodes[6] = helper.make_node("QuantizeLinear", ["a", "s", "z"], ["a_s"], "q_a")
+    nodes.insert(7, helper.make_node("Max", ["a_s", "z"], ["a_q"], "max"))
+
+
+def float_convolution(parts: dict[str, Any]) -> None:
+    replaced(parts["nodes"][3], {0: "x"})
+
+
+def two_scales(parts: dict[str, Any]) -> None:
+    before_the_end(
+        helper.make_node("QuantizeLinear", ["a", "s_2", "z"], ["o_q"]),
+        helper.make_node("DequantizeLinear", ["o_q", "s_2", "z"], ["o"]),
+        node("Concat", ["o", "x_d"], ["j"], axis=2),
+        node("Gather", ["j", "places"], axis=2),
+    )(parts)
+    parts["constants"]["places"] = np.arange(4)
+
+
+def computed_axes(parts: dict[str, Any]) -> None:
+    before_the_end(
+        node("NonZero", ["a"], ["n"]),
+        node("Gather", ["n", "picked"], ["row"]),
+        node("Gather", ["row", "picked"], ["cell"], axis=1),
+        node("Reshape", ["cell", "flat"], ["axes"]),
+        node("ReduceMean", ["a", "axes"]),
+    )(parts)
+    parts["constants"]["flat"] = np.array([1], np.int64)
+
+
+def bitwise_not(parts: dict[str, Any]) -> None:
+    before_the_end(
+        node("Shape", ["a"], ["n"]),
+        node("BitwiseNot", ["n"], ["m"]),
+        node("BitwiseNot", ["m"], ["o"]),
+        node("Reshape", ["a", "o"]),
+    )(parts)
+
+
 @pytest.mark.parametrize("device", [JETSON, BOARD], ids=lambda device: device.id)
 def test_onnx_file_that_keeps_to_the_rules_has_no_findings(tmp_path: Path, device: Device) -> None:
     assert check_conformance(onnx_file(tmp_path / "net.onnx", onnx_parts()), device) == []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "rule", "level"),
-    [
+ONNX_FAULTS = [
         (uint8_activations, "onnx/activation-type", "error"),
         (affine_activations, "onnx/activation-symmetry", "error"),
         (missing_zero_points, "onnx/activation-type", "error"),
@@ -171,8 +241,29 @@ def test_onnx_file_that_keeps_to_the_rules_has_no_findings(tmp_path: Path, devic
         (pair_before_relu, "tensorrt/activation-fusion", "advice"),
         (pair_on_both_branches, "tensorrt/residual-fusion", "advice"),
         (pair_before_sigmoid, "tensorrt/operators", "advice"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
+        (before_the_end(node("Celu", ["a"], domain="mine")), "onnx/own-domain", "error"),
+        (float_convolution, "onnx/float-island", "advice"),
+        (bitwise_not, "tensorrt/parsed", "error"),
+        (on_the_integers, "tensorrt/integer-arithmetic", "error"),
+        (before_the_end(
+            node("MaxPool", ["a"], kernel_shape=[3, 3], dilations=[2, 2], pads=[2, 2, 2, 2])),
+         "tensorrt/pooling", "error"),
+        (before_the_end(node("MaxPool", ["a"], ["t", "at"], kernel_shape=[1, 1])),
+         "tensorrt/pooling", "error"),
+        (before_the_end(node("Resize", ["a", "", "", "sizes"], mode="cubic")),
+         "tensorrt/resize", "error"),
+        (before_the_end(node("Resize", ["a", "", "", "sizes"], mode="linear", antialias=1)),
+         "tensorrt/resize", "error"),
+        (computed_axes, "tensorrt/reduction-axes", "error"),
+        (two_scales, "tensorrt/concat-scales", "advice"),
+        (before_the_end(node("Cast", ["a"], ["d"], to=TensorProto.DOUBLE),
+                        node("Cast", ["d"], to=TensorProto.FLOAT)),
+         "tensorrt/double", "advice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "rule", "level"), ONNX_FAULTS, ids=lambda value: getattr(value, "__name__", None)
 )
 def test_onnx_fault_is_found_and_nothing_else(
     tmp_path: Path, spoil: Callable[[dict[str, Any]], None], rule: str, level: str
@@ -239,6 +330,7 @@ class Tflite:
     """A small int8 graph whose tensors can be changed before it is written."""
 
     def __init__(self) -> None:
+        self.inputs, self.output, self.custom = "image", "scores", "Mine"
         self.tensors: dict[str, dict[str, Any]] = {}
         self.operators: list[tuple[str, list[str], list[str]]] = []
         self.add("image", (1, 4, 4, 2), scales=[0.5])
@@ -275,7 +367,7 @@ class Tflite:
             "data": data,
         }
 
-    def write(self, path: Path, inputs: str = "image", output: str = "scores") -> Path:
+    def write(self, path: Path) -> Path:
         schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
         import flatbuffers
 
@@ -288,12 +380,13 @@ class Tflite:
         for code, native in zip(model.operatorCodes, natives, strict=True):
             code.builtinCode = getattr(schema.BuiltinOperator, native)
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+            code.customCode = self.custom.encode() if native == "CUSTOM" else None
         graph.operators = [schema.OperatorT() for _ in self.operators]
         for item, (native, given, made) in zip(graph.operators, self.operators, strict=True):
             item.opcodeIndex = natives.index(native)
             item.inputs = [index[name] for name in given]
             item.outputs = [index[name] for name in made]
-        graph.inputs, graph.outputs = [index[inputs]], [index[output]]
+        graph.inputs, graph.outputs = [index[self.inputs]], [index[self.output]]
         builder = flatbuffers.Builder(1024)
         builder.Finish(model.Pack(builder), b"TFL3")
         path.write_bytes(bytes(builder.Output()))
@@ -346,29 +439,55 @@ def float_inside(net: Tflite) -> None:
     ]
 
 
+def custom_operator(net: Tflite) -> None:
+    net.operators[3] = ("CUSTOM", ["joined"], ["scores"])
+
+
+def dead_scale(net: Tflite) -> None:
+    two_image_scales(net)
+    net.tensors["photo"] |= {"scales": [0.0], "zero_points": [0]}
+
+
+def two_image_scales(net: Tflite) -> None:
+    net.add("photo", (1, 4, 4, 2), scales=[0.5, 0.5])
+    net.operators.insert(0, ("QUANTIZE", ["photo"], ["image"]))
+    net.inputs = "photo"
+
+
+def float_border(net: Tflite) -> None:
+    net.add("answer", (1, 4, 4, 6), "FLOAT32")
+    net.operators.append(("DEQUANTIZE", ["scores"], ["answer"]))
+    net.output = "answer"
+
+
 def test_tflite_file_that_keeps_to_the_rules_has_no_findings(tmp_path: Path) -> None:
     assert check_conformance(Tflite().write(tmp_path / "net.tflite"), BOARD) == []
 
 
-@pytest.mark.parametrize(
-    ("spoil", "rule"),
-    [
-        (change("filters", data=np.full((3, 1, 1, 2), -128)), "tflite/weight-range"),
-        (change("filters", zero_points=[0, 1, 0]), "tflite/weight-zero-point"),
-        (change("filters", axis=3), "tflite/weight-axis"),
-        (depthwise_on_the_wrong_axis, "tflite/weight-axis"),
-        (change("bias", scales=[0.05, 0.1, 0.16]), "tflite/bias"),
-        (change("bias", dtype="INT16"), "tflite/bias"),
-        (change("bias", zero_points=[0, 0, 1]), "tflite/bias"),
-        (change("pooled", scales=[0.26]), "tflite/same-scale"),
-        (change("joined", zero_points=[4]), "tflite/same-scale"),
-        (change("scores", scales=[1 / 255]), "tflite/fixed-output"),
-        (change("scores", zero_points=[0]), "tflite/fixed-output"),
-        (change("image", dtype="UINT8"), "tflite/activation-type"),
-        (float_inside, "tflite/float-between"),
-        (no_bias, "xnnpack/bias"),
-    ],
-)
+TFLITE_FAULTS = [
+    (change("filters", data=np.full((3, 1, 1, 2), -128)), "tflite/weight-range"),
+    (change("filters", zero_points=[0, 1, 0]), "tflite/weight-zero-point"),
+    (change("filters", axis=3), "tflite/weight-axis"),
+    (depthwise_on_the_wrong_axis, "tflite/weight-axis"),
+    (change("bias", scales=[0.05, 0.1, 0.16]), "tflite/bias"),
+    (change("bias", dtype="INT16"), "tflite/bias"),
+    (change("bias", zero_points=[0, 0, 1]), "tflite/bias"),
+    (change("pooled", scales=[0.26]), "tflite/same-scale"),
+    (change("joined", zero_points=[4]), "tflite/same-scale"),
+    (change("scores", scales=[1 / 255]), "tflite/fixed-output"),
+    (change("scores", zero_points=[0]), "tflite/fixed-output"),
+    (change("image", dtype="UINT8"), "tflite/activation-type"),
+    (float_inside, "tflite/float-between"),
+    (no_bias, "xnnpack/bias"),
+    (dead_scale, "tflite/positive-scale"),
+    (change("image", zero_points=[128]), "tflite/zero-point-range"),
+    (custom_operator, "tflite/builtin"),
+    (float_border, "tflite/integer-border"),
+    (two_image_scales, "tflite/one-scale"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "rule"), TFLITE_FAULTS)
 def test_tflite_fault_is_found_and_nothing_else(
     tmp_path: Path, spoil: Callable[[Tflite], None], rule: str
 ) -> None:
@@ -391,8 +510,19 @@ def test_float_at_either_end_is_legal(tmp_path: Path) -> None:
     net.add("answer", (1, 4, 4, 6), "FLOAT32")
     net.operators.insert(0, ("QUANTIZE", ["photo"], ["image"]))
     net.operators.append(("DEQUANTIZE", ["scores"], ["answer"]))
-    path = net.write(tmp_path / "net.tflite", "photo", "answer")
-    assert check_conformance(path, BOARD) == []
+    net.inputs, net.output = "photo", "answer"
+    findings = check_conformance(net.write(tmp_path / "net.tflite"), BOARD)
+    assert [(f.rule, f.level, f.where) for f in findings] == [
+        ("tflite/integer-border", "advice", "photo"),
+        ("tflite/integer-border", "advice", "answer"),
+    ]
+
+
+def test_the_runtimes_own_custom_operator_is_no_stranger(tmp_path: Path) -> None:
+    net = Tflite()
+    custom_operator(net)
+    net.custom = "TFLite_Detection_PostProcess"
+    assert check_conformance(net.write(tmp_path / "net.tflite"), BOARD) == []
 
 
 def test_per_tensor_weights_are_legal_in_a_fully_connected_layer_only(tmp_path: Path) -> None:
@@ -433,3 +563,99 @@ def test_published_models_are_judged_as_they_should_be(name: str, expected: set[
 def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"net\.pt: expected a model file"):
         check_conformance(tmp_path / "net.pt", BOARD)
+
+
+def test_a_processor_without_vnni_is_told_that_uint8_saturates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = onnx_parts()
+    uint8_activations(parts)
+    path = onnx_file(tmp_path / "net.onnx", parts)
+    host = load_device("host")
+    monkeypatch.setattr(onnx_rules.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(onnx_rules, "cpu_flags", lambda: frozenset({"avx2"}))
+    assert rules(check_conformance(path, host)) == ["onnxruntime/saturation"]
+    parts["constants"]["w_q"][:] = 64  # Two products of 255 and 64 fit in 16 bits.
+    assert check_conformance(onnx_file(tmp_path / "small.onnx", parts), host) == []
+    monkeypatch.setattr(onnx_rules, "cpu_flags", lambda: frozenset({"avx2", "avx_vnni"}))
+    assert check_conformance(path, host) == []
+
+
+def test_two_widths_of_floats_are_found(tmp_path: Path) -> None:
+    graph = read_onnx(onnx_file(tmp_path / "net.onnx", onnx_parts()))
+    assert not list(one_type(graph, JETSON))
+    # ONNX's own checker forbids it too, so that no file can be written that breaks the rule.
+    types = graph.types | {"x_d": TensorProto.FLOAT16}
+    found = list(one_type(replace(graph, types=types), JETSON))
+    assert {b.where for b in found} == {"conv", "add"}
+    assert "float and float16" in found[0].message
+
+
+def test_a_delegate_has_rules_of_its_own_that_nobody_else_is_held_to(tmp_path: Path) -> None:
+    net = Tflite()
+    net.add("mirrored", (1, 4, 4, 6), scales=[0.25], zero_points=[3])
+    net.operators[3:] = [
+        ("TRANSPOSE", ["joined"], ["mirrored"]), ("LOGISTIC", ["mirrored"], ["scores"])
+    ]  # fmt: skip
+    path = net.write(tmp_path / "net.tflite")
+    assert check_conformance(path, BOARD) == []
+    found = check_conformance(path, BOARD, ["gpu"])
+    assert [(f.rule, f.level, f.where) for f in found] == [("gpu/operators", "advice", "mirrored")]
+
+
+def test_qnn_wants_operators_that_it_knows_and_unsigned_activations(tmp_path: Path) -> None:
+    parts = onnx_parts()
+    path = onnx_file(tmp_path / "net.onnx", parts)
+    assert set(rules(check_conformance(path, BOARD, ["qnn"]))) == {"qnn/unsigned"}
+    uint8_activations(parts)
+    before_the_end(node("Celu", ["a"]))(parts)
+    path = onnx_file(tmp_path / "net.onnx", parts)
+    assert rules(check_conformance(path, load_device("host"), ["qnn"])) == ["qnn/operators"]
+
+
+@pytest.mark.parametrize(("name", "delegate"), [("net.onnx", "gpu"), ("net.tflite", "qnn")])
+def test_a_delegate_for_files_of_another_kind_is_refused(
+    tmp_path: Path, name: str, delegate: str
+) -> None:
+    with pytest.raises(ModelError, match=f"no rules of the delegate '{delegate}'"):
+        check_conformance(tmp_path / name, BOARD, [delegate])
+
+
+ELSEWHERE = {
+    "device/precision", "onnx/external-data", "onnx/names", "onnxruntime/saturation",
+    "tensorrt/one-type", "gpu/operators", "qnn/operators", "qnn/unsigned",
+}  # fmt: skip
+"""Rules whose broken file has a test of its own above."""
+
+
+def test_every_rule_has_a_file_that_breaks_it_and_a_source() -> None:
+    known = every_rule()
+    assert {rule.id for rule in known} == ELSEWHERE | {
+        rule for _, rule, *_ in (*ONNX_FAULTS, *TFLITE_FAULTS)
+    }
+    assert len({rule.id for rule in known}) == len(known)
+    assert all(rule.source and rule.summary.endswith(".") for rule in known)
+
+
+def test_sarif_names_every_rule_and_points_at_the_file(tmp_path: Path) -> None:
+    parts = onnx_parts()
+    zero_scale(parts)
+    path = onnx_file(tmp_path / "net.onnx", parts)
+    result = CliRunner().invoke(main, ["inspect", str(path), "--target", "jetson", "--sarif"])
+    assert result.exit_code == 3
+    log = json.loads(result.stdout)
+    (run,) = log["runs"]
+    listed = run["tool"]["driver"]["rules"]
+    assert (log["version"], len(listed)) == ("2.1.0", len(every_rule()))
+    assert run["results"]
+    for entry in run["results"]:
+        assert listed[entry["ruleIndex"]]["id"] == entry["ruleId"] == "onnx/activation-scale"
+        assert entry["level"] == "error"
+        uri = entry["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        assert Path(uri) == path
+
+
+def test_rules_lists_what_inspect_checks() -> None:
+    result = CliRunner().invoke(main, ["rules"])
+    assert result.exit_code == 0
+    assert all(rule.id in result.output and rule.source in result.output for rule in every_rule())
