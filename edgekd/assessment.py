@@ -40,6 +40,7 @@ AGREEMENT = 0.003
 
 _NAMES = {
     "float.onnx": ("float-onnx", "float32 ONNX"),
+    "float16.onnx": ("float16-onnx", "float16 ONNX"),
     "float.tflite": ("float-tflite", "float32 TFLite"),
     "int8.onnx": ("int8-onnx", "int8 ONNX"),
     "int8-host.onnx": ("int8-onnx-host", "int8 ONNX (host form)"),
@@ -177,9 +178,11 @@ class Assessment:
 def _fair_here(artifact: Artifact) -> bool:
     """Whether timing a file on this computer says anything about the file.
 
-    ONNX Runtime on x86 has no fast kernels for int8 activations: the board's int8 ONNX file is
-    proven here and its twin in the host form is timed.
+    ONNX Runtime on x86 has no fast kernels for int8 activations, nor any for float16: the board's
+    int8 ONNX file is proven here and its twin in the host form is timed.
     """
+    if artifact.precision is Precision.FLOAT16:
+        return False
     on_x86 = platform.machine().lower() in ("x86_64", "amd64")
     slow_form = artifact.format is Format.ONNX and artifact.precision is Precision.INT8
     return not (on_x86 and slow_form and artifact.form == "board")
@@ -210,7 +213,7 @@ def compared(assessment: Assessment) -> tuple[Comparison, ...]:
         ("teacher", "student-no-kd"),
         ("teacher", "student"),
         ("student", "student-no-kd"),
-        *((key, reference) for key in ("int8-onnx", "int8-onnx-host", "int8-tflite")),
+        *((k, reference) for k in ("float16-onnx", "int8-onnx", "int8-onnx-host", "int8-tflite")),
         ("int8-tflite", assessment.int8_onnx),
     ]
     return tuple(c for c in (assessment.compare(*pair) for pair in pairs) if c is not None)

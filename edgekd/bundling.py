@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import letterbox, read_image
+from edgekd.device import load_device
 from edgekd.errors import RunError
 from edgekd.gates import require_gates
 from edgekd.progress import Progress
@@ -63,7 +64,7 @@ def bundle_source(
         artifacts: Every exported file.
         progress: Shows the thresholds' predictions being made.
     """
-    shipped = _shipping(artifacts)
+    shipped, device = _shipping(artifacts), load_device(recipe.target)
     model = FileModel(shipped.path)
     predictions: Mapping[int, Detections] | None = None
     if val.task is Task.DETECTION and model.readable:
@@ -76,13 +77,14 @@ def bundle_source(
         predictions=predictions,
         licences={"data": _data_licence(recipe), "teacher": _teacher_licence(recipe, val)},
         rows=record.rows,
+        tensorrt_opset=device.quantization.opset if device.runtime.name == "tensorrt" else None,
     )
 
 
 def _shipping(artifacts: Sequence[Artifact]) -> Artifact:
-    """Returns the file whose decisions set the thresholds: int8 TFLite, else what there is."""
+    """Returns the file whose decisions set the thresholds: int8 TFLite, else what ships."""
     by_name = {artifact.path.name: artifact for artifact in artifacts}
-    for name in ("int8.tflite", "int8.onnx", "int8-host.onnx"):
+    for name in ("int8.tflite", "int8.onnx", "int8-host.onnx", "float16.onnx"):
         if name in by_name:
             return by_name[name]
     return artifacts[0]

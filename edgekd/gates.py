@@ -80,8 +80,14 @@ def require_gates(gates: tuple[Gate, ...]) -> None:
 
 
 def shipped(record: RunRecord) -> list[ModelRow]:
-    """Returns the rows of the int8 files that the target executes."""
-    integer = [r for r in record.rows if r.path and r.precision is Precision.INT8]
+    """Returns the rows of the int8 files that the target executes.
+
+    In a run without int8 those of its float16 file or, where there is none, its float32 files.
+    """
+    files = [r for r in record.rows if r.path]
+    integer = [r for r in files if r.precision is Precision.INT8]
+    if not integer:
+        return [r for r in files if r.precision is Precision.FLOAT16] or files
     # The host form ships only where it is the only one.
     board = [r for r in integer if not r.key.endswith("-host")]
     onnx = any(r.key.startswith("int8-onnx") for r in board)

@@ -166,8 +166,10 @@ def _source_hash(shop: Workshop) -> str | None:
     return sha256_of(Path(shop.source.rpartition(":")[0])) if shop.source else None
 
 
-def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
+def quantize(shop: Workshop, student: Path) -> tuple[Path, Path | None]:
     """Makes the student integer; returns the states of its folded float graph and of its QAT graph.
+
+    The second is None in a run without int8.
 
     The float graph is trained for the same extra steps with the same teacher, but without
     fake-quantization: what int8 costs is measured against that.
@@ -216,11 +218,13 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path]:
     }
     scheme = {"scheme": to_mapping(shop.device.quantization)}
     floating = shop.run.stage("float", inputs, continue_float)
+    if section.mode == "none":
+        return floating / "graph.safetensors", None
     integer = shop.run.stage("quantize", inputs | scheme, make_integer)
     return floating / "graph.safetensors", integer / "graph.safetensors"
 
 
-def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path:
+def export(shop: Workshop, student: Path, floating: Path, integer: Path | None) -> Path:
     """Writes the files and proves them as shipped; returns their folder.
 
     Raises:
@@ -240,7 +244,9 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
         )
         images = proof_images(shop)
         shop.progress.note(f"proving the files on {len(images)} images in every runtime")
-        trained = Placements(target=built.integer, complete=built.complete)
+        trained = None
+        if built.integer is not None and built.complete is not None:
+            trained = Placements(target=built.integer, complete=built.complete)
         checks = prove(artifacts, trained, shop.device, images)
         listed = [to_mapping(replace(a, path=Path(a.path.name))) for a in artifacts]
         write_atomic(folder / "artifacts.json", json.dumps(listed, indent=1))
@@ -249,7 +255,7 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path) -> Path
 
     inputs = {
         "floating": sha256_of(floating),
-        "integer": sha256_of(integer),
+        "integer": sha256_of(integer) if integer else None,
         "device": to_mapping(shop.device),
         "recipe": _making(shop.recipe),
         "val": fingerprint(shop.val),
@@ -335,12 +341,14 @@ def _making(recipe: Recipe) -> str:
     return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates"})
 
 
-def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Graphs:
+def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path | None) -> Graphs:
     """Returns the graphs to export, rebuilt from their states, on the CPU."""
     on_cpu = replace(shop, torch_device=torch.device("cpu"))
     outputs = network_outputs(shop.load(student), shop.card)
     count = len(outputs)
-    folded = load_graph(floating, on_cpu.folded(student))
+    folded = graphs.only_outputs(load_graph(floating, on_cpu.folded(student)), count)
+    if integer is None:
+        return Graphs(folded, integer=None, complete=None, unfolded=None, outputs=outputs)
     quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
     quantized = graphs.frozen(load_graph(integer, quantized))
     target = graphs.converted(quantized, count, fold_weights=True)
@@ -348,7 +356,7 @@ def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path) -> Gra
     if graphs.fuses(quantized):
         complete = graphs.converted(quantized, count, fold_weights=True, complete=True)
     return Graphs(
-        floating=graphs.only_outputs(folded, count),
+        floating=folded,
         integer=target,
         complete=complete,
         unfolded=graphs.converted(quantized, count, fold_weights=False, complete=True),

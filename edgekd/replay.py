@@ -67,6 +67,7 @@ class Limits(NamedTuple):
 LIMITS = {
     "steps": Limits(distance=0.5, grain=1.0, iou=0.6, score=0.1),
     "range": Limits(distance=1e-3, grain=1e-3, iou=0.9, score=0.05),
+    "half": Limits(distance=1e-2, grain=1e-2, iou=0.8, score=0.05),
 }
 SPREAD_FACTOR = 1.25
 MEDIAN_IOU, MEDIAN_SCORE = 0.9, 0.05
@@ -463,7 +464,7 @@ def show(result: Record) -> str:
     for file in result["files"]:
         lines.append(f"{file['file']}: {file['status']} ({file['runtime'] or 'not loaded'})")
         for kernels, row in file.get("kernels", {}).items():
-            near = "one step" if file["measure"] == "steps" else "1/1000"
+            near = {"steps": "one step", "half": "1/100"}.get(file["measure"], "1/1000")
             lines.append(
                 f"  from {kernels:<8} equal {row['equal']:7.2%}   within {near} "
                 f"{row['within']:7.2%}   RMS {row['rms']:.3g}   max {row['max']:.3g}"

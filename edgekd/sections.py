@@ -306,7 +306,8 @@ class QuantizeSection:
 
     Attributes:
         mode: ``qat`` trains with fake-quantization and the teacher's signal; ``ptq`` calibrates
-            the same quantizer instead.
+            the same quantizer instead; ``none`` leaves int8 out: float32 files and, where the
+            device computes in it, float16.
         training: The QAT loop. The rate is low because batch norm is folded away before it.
         calibration_images: Training images that set the first ranges.
         freeze_ranges: Share of the QAT steps after which activation ranges no longer move.
@@ -314,7 +315,7 @@ class QuantizeSection:
             fake-quantization: what int8 really costs is measured against that.
     """
 
-    mode: Literal["qat", "ptq"] = "qat"
+    mode: Literal["qat", "ptq", "none"] = "qat"
     training: FitOptions = field(
         default_factory=lambda: FitOptions(
             steps=600,

@@ -128,10 +128,23 @@ def teacher_sources(recipe: Recipe, dataset: Dataset) -> tuple[str, ...]:
 
 
 def require_feasible(recipe: Recipe, device: Device) -> None:
-    """Raises `RecipeError` where the device executes no format in int8 that the recipe asks for."""
-    for model_format in recipe.export.formats:
-        device.require(model_format, Precision.INT8)
-    if Format.ONNX in recipe.export.formats:
+    """Raises `RecipeError` where the device does not execute what the recipe asks for.
+
+    Without int8 a format that the device refuses is left out, as long as one remains.
+    """
+    formats = recipe.export.formats
+    if recipe.quantize.mode == "none":
+        if not any(device.allows(f, Precision.FLOAT32) for f in formats):
+            device.require(formats[0], Precision.FLOAT32)
+        return
+    try:
+        for model_format in formats:
+            device.require(model_format, Precision.INT8)
+    except RecipeError as refused:
+        if device.allows(device.primary, Precision.INT8):
+            raise
+        raise RecipeError(f"{refused}; --fp16 leaves int8 out") from refused
+    if Format.ONNX in formats:
         device.require(Format.ONNX, Precision.FLOAT32)
 
 

@@ -28,6 +28,8 @@ Outputs = list[NDArray[Any]]
 Recorded = dict[str, list[Outputs]]
 """Kernel set → image → outputs in the order of the file."""
 
+_MEASURES = {Precision.INT8: "steps", Precision.FLOAT16: "half", Precision.FLOAT32: "range"}
+
 _KERNELS: dict[Format, tuple[Kernels, ...]] = {
     Format.TFLITE: ("default", "builtin"),
     Format.ONNX: ("default",),
@@ -41,8 +43,9 @@ def write_golden(folder: Path, contract: BundleContract, images: Sequence[Image]
     outputs of each file under ``<file>/<kernels>/<output>``. The document holds for each file:
 
     * ``runtime`` and ``kernels``, what computed;
-    * ``measure``, ``steps`` for an int8 file and ``range`` for a float one, and ``units``, the size
-      of one step or of the range of each output in the numbers that the runtime returns;
+    * ``measure``, ``steps`` for an int8 file, ``range`` for a float one and ``half`` for one in
+      float16, and ``units``, the size of one step or of the range of each output in the numbers
+      that the runtime returns;
     * ``spread``, the RMS (of the worst image) and the largest distance between two kernel sets, in
       units; 0 where there is one set. A file whose outputs have a length that only the run decides
       has neither units nor spread;
@@ -105,7 +108,7 @@ def _document(
     return {
         "runtime": runtime,
         "kernels": list(recorded),
-        "measure": "steps" if file.precision is Precision.INT8 else "range",
+        "measure": _MEASURES[file.precision],
         "units": units,
         "spread": _spread(recorded if fixed else {}, list(units.values())),
         "expected": _expected(file, contract, first),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd.bundle.contract import BundleContract, FileContract
+from edgekd.bundle.tensorrt import recommendation, trtexec_lines
 from edgekd.types import (
     ClassificationMetrics,
     DetectionMetrics,
@@ -16,13 +17,16 @@ from edgekd.types import (
 )
 
 
-def readme_text(contract: BundleContract, rows: Sequence[ModelRow], split: str) -> str:
+def readme_text(
+    contract: BundleContract, rows: Sequence[ModelRow], split: str, tensorrt_opset: int | None
+) -> str:
     """Returns the bundle's ``README.md``.
 
     Args:
         contract: Of the bundle.
         rows: Accuracy and latency of what is in the bundle, and of what it is compared with.
         split: Of the data set, on which thresholds and accuracy were computed.
+        tensorrt_opset: Operator set of the ONNX files, where TensorRT is to execute them.
     """
     models = "\n".join(f"| `{file.path}` | {_purpose(file)} |" for file in contract.files)
     origin = contract.created_from
@@ -46,7 +50,7 @@ EdgeKD {origin.edgekd} from the recipe with sha256 `{origin.recipe_sha256}`.
 Copy the folder to the board and run it there, with numpy and a runtime for one of the formats:
 
     python3 replay.py
-
+{_tensorrt(contract, rows, tensorrt_opset)}
 ## Accuracy and latency
 
 Accuracy is {_metric(contract.task)} on the {split} split. Latency is of one inference, the median,
@@ -58,10 +62,31 @@ in milliseconds; what is measured and what is predicted stand in columns of thei
 """  # noqa: E501 - a table's row is one line
 
 
+def _tensorrt(contract: BundleContract, rows: Sequence[ModelRow], opset: int | None) -> str:
+    """Returns the section on building engines, empty where TensorRT executes nothing."""
+    if opset is None:
+        return ""
+    names = [file.path.removeprefix("models/") for file in contract.files]
+    lines = "\n".join(f"| {v} | `{command}` |" for v, command in trtexec_lines(names, opset))
+    return f"""
+## TensorRT
+
+These files were not executed on TensorRT: engines are built on the board that runs them.
+
+| TensorRT | Command |
+|---|---|
+{lines}
+
+{recommendation(rows)}
+"""
+
+
 def _purpose(file: FileContract) -> str:
     runtime = "LiteRT (TensorFlow Lite)" if file.format is Format.TFLITE else "ONNX runtimes"
     if any(output.role == "labels" for output in file.outputs):
         return f"{file.precision.value} for {runtime}, ends in boxes, scores and labels after NMS"
+    if file.precision is Precision.FLOAT16:
+        return f"float16 for {runtime} that compute in it, such as TensorRT"
     if file.precision is not Precision.INT8:
         return f"{file.precision.value} for {runtime}: the baseline"
     if file.form == "host":

@@ -42,6 +42,7 @@ class BundleSource:
             where no decoder reads the outputs.
         licences: ``data``, ``teacher`` or another plain name → the licence's text.
         rows: Accuracy and latency to state.
+        tensorrt_opset: Operator set of the ONNX files, where the target's runtime is TensorRT.
     """
 
     name: str
@@ -51,6 +52,7 @@ class BundleSource:
     predictions: Mapping[int, Detections] | None
     licences: Mapping[str, str]
     rows: Sequence[ModelRow]
+    tensorrt_opset: int | None = None
 
 
 def write_bundle(source: BundleSource, folder: Path) -> Path:
@@ -139,7 +141,9 @@ def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -
         "contract.json": json.dumps(to_mapping(contract), indent=1) + "\n",
         "contract.schema.json": json.dumps(json_schema(BundleContract), indent=1) + "\n",
         "labels.txt": labels_text(contract.classes),
-        "README.md": readme_text(contract, source.rows, source.dataset.split),
+        "README.md": readme_text(
+            contract, source.rows, source.dataset.split, source.tensorrt_opset
+        ),
         "decoder.py": (package / "decoder.py").read_text(encoding="utf-8"),
         "replay.py": (package / "replay.py").read_text(encoding="utf-8"),
     }

@@ -51,6 +51,9 @@ def recipe_options(command: Command) -> Command:
             "--ptq", is_flag=True, help="Calibrate instead of quantization-aware training."
         ),
         click.option(
+            "--fp16", is_flag=True, help="No int8: float16 where the device computes in it."
+        ),
+        click.option(
             "--baseline", is_flag=True, help="Also train the student without the teacher."
         ),
         click.option("--strict", is_flag=True, help="Any problem in the data set is an error."),
@@ -177,6 +180,7 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         changes |= _input_size(options["size"])
     for flag, key, value in (
         ("ptq", "quantize.mode", "ptq"),
+        ("fp16", "quantize.mode", "none"),
         ("baseline", "distill.baseline", True),
         ("strict", "data.strict", True),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
@@ -19,23 +20,29 @@ from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
 
+_OLDEST_EXPORTED = 18
+"""torch's exporter writes no older operator set, and does not say so."""
+_AXES_AS_INPUT = 18
+_ONLY_CHOICE = {("Resize", "keep_aspect_ratio_policy"): b"stretch", ("Resize", "antialias"): 0}
+"""What operators did before they could be told to, by attribute."""
+
 # Which input holds an activation's zero point; a maximum is a ReLU on the integers.
 _ZERO_POINT = {"QuantizeLinear": 2, "DequantizeLinear": 2, "Max": 1, "Pad": 2}
 
 
 def onnx_model(
-    graph: GraphModule, example: Tensor, output_names: Sequence[str], opset: int
+    graph: nn.Module, example: Tensor, output_names: Sequence[str], opset: int
 ) -> onnx.ModelProto:
     """Returns the graph as an ONNX model with a fixed batch of 1.
 
     Args:
-        graph: Float, or with Q/DQ operators and folded weights.
+        graph: Float, half precision, or with Q/DQ operators and folded weights.
         example: ``(1, C, H, W)``.
         output_names: In the order of the graph's outputs.
         opset: What the target's runtime parses.
 
     Raises:
-        ExportError: torch cannot express an operator in ONNX.
+        ExportError: torch cannot express an operator in ONNX, or not in that operator set.
     """
     try:
         with quietly():
@@ -43,7 +50,7 @@ def onnx_model(
                 graph,
                 (example,),
                 dynamo=True,
-                opset_version=opset,
+                opset_version=max(opset, _OLDEST_EXPORTED),
                 input_names=[INPUT_NAME],
                 output_names=list(output_names),
                 verbose=False,
@@ -58,7 +65,55 @@ def onnx_model(
         # TensorRT takes symmetric activations alone, so that this file is for ONNX Runtime.
         _relu_on_integers(model)
         _pad_on_integers(model)
+    if opset < _OLDEST_EXPORTED:
+        _in_opset(model, opset)
     return model
+
+
+def half_precision(graph: GraphModule) -> nn.Module:
+    """Returns a copy of a float graph that computes in float16 between float32 in- and outputs."""
+    with quietly():  # Copying an exported graph warns about torch's own code.
+        return _Half(graph)
+
+
+class _Half(nn.Module):
+    def __init__(self, graph: GraphModule) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(graph).half()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in self.net(x.half()))
+
+
+def _in_opset(model: onnx.ModelProto, opset: int) -> None:
+    """Writes the model in an older operator set, in place.
+
+    What EdgeKD writes means the same in every operator set from 13 on, but for the axes of
+    reductions, which moved from an attribute to an input, and for choices that are spelt out
+    where an older set knew no other; ONNX's own checker says whether that is all.
+    """
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type.startswith("Reduce") and len(node.input) > 1 and opset < _AXES_AS_INPUT:
+            axes = numpy_helper.to_array(constants[node.input.pop()])
+            node.attribute.append(onnx.helper.make_attribute("axes", axes.tolist()))
+        needless = [
+            a
+            for a in node.attribute
+            if _ONLY_CHOICE.get((node.op_type, a.name)) == onnx.helper.get_attribute_value(a)
+        ]
+        for item in needless:
+            node.attribute.remove(item)
+    for item in model.opset_import:
+        if item.domain in ("", "ai.onnx"):
+            item.version = opset
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the network cannot be written in ONNX operator set {opset}, the newest that the "
+            f"target parses: {error}"
+        ) from error
 
 
 def with_contract(model: onnx.ModelProto, contract: str, labels: str) -> bytes:

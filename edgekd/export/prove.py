@@ -18,6 +18,7 @@ from edgekd.export.coverage import (
     check_onnx_coverage,
     check_tflite_coverage,
 )
+from edgekd.export.half_proof import check_half_outputs, check_half_parameters
 from edgekd.export.integer_graph import IntegerGraph, align
 from edgekd.export.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.export.parity import (
@@ -56,13 +57,13 @@ class Placements:
 
 
 def prove(
-    artifacts: Sequence[Artifact], trained: Placements, device: Device, images: Pixels
+    artifacts: Sequence[Artifact], trained: Placements | None, device: Device, images: Pixels
 ) -> tuple[Check, ...]:
-    """Returns every check of every int8 file, failed ones included.
+    """Returns every check of every file, failed ones included.
 
     Args:
         artifacts: What was exported.
-        trained: What the files are held against.
+        trained: What the int8 files are held against; None where there is none.
         device: Whose rules the files must keep.
         images: ``(N, H, W, C)`` letterboxed real images.
     """
@@ -70,18 +71,28 @@ def prove(
     groups: list[Group] = []
     bare = [a for a in artifacts if not a.has_tail]
     integer = [a for a in bare if a.precision is Precision.INT8]
-    for graph, files in _by_placement(integer, trained):
+    for graph, files in _by_placement(integer, trained) if trained else ():
         reference = integer_graph(graph)
         steps: dict[str, Steps] = {}
         for artifact in files:
             checks += _prove_file(artifact, reference, device, images)
             steps |= _runtime_steps(artifact, reference, images)
         groups.append((_trained_steps(graph, reference, images), steps))
+    checks += _half_precision(bare, images)
     checks += [_conformance(a, device) for a in bare]
     checks += [check_tail(a, images) for a in artifacts if a.has_tail]
     if any(len(steps) > 1 for _, steps in groups):
         checks.append(check_end_to_end(groups))
     return tuple(checks)
+
+
+def _half_precision(artifacts: Sequence[Artifact], images: Pixels) -> Iterator[Check]:
+    """Yields the checks of a float16 file against its float32 twin."""
+    by_name = {artifact.path.name: artifact.path for artifact in artifacts}
+    if "float16.onnx" in by_name:
+        half, whole = by_name["float16.onnx"], by_name["float.onnx"]
+        yield check_half_parameters(half, whole)
+        yield check_half_outputs(half, whole, _as_float(images))
 
 
 def _by_placement(

@@ -32,7 +32,7 @@ class Graphs:
     Attributes:
         floating: Folded float graph that returns the raw outputs alone.
         integer: Converted, weights folded to int8, rounding where the target rounds (for its ONNX
-            file and for the proof).
+            file and for the proof). None, as are the next two, in a run without int8.
         complete: The same, rounding every tensor (for the host's ONNX file and for the proof);
             the very same where the target rounds every tensor.
         unfolded: Like ``complete``, weights behind a quantize operator (for the TFLite converter).
@@ -40,9 +40,9 @@ class Graphs:
     """
 
     floating: GraphModule
-    integer: GraphModule
-    complete: GraphModule
-    unfolded: GraphModule
+    integer: GraphModule | None
+    complete: GraphModule | None
+    unfolded: GraphModule | None
     outputs: tuple[OutputContract, ...]
 
 
@@ -58,20 +58,24 @@ def export_files(
 ) -> tuple[Artifact, ...]:
     """Writes float and int8 files, all from the same scales, and returns what was written.
 
-    An ``int8-host.onnx`` holds the scales of ``int8.onnx`` as uint8 activations, which is the form
-    that is fast on an x86 workstation; where the device *is* such a host, it is the only one.
+    A format that the device does not execute in float32 is left out; float16 is written where it
+    computes in that. An ``int8-host.onnx`` holds the scales of ``int8.onnx`` as uint8 activations,
+    which is the form that is fast on an x86 workstation; where the device *is* such a host, it is
+    the only one.
 
     Raises:
         ExportError: A converter refuses the network.
     """
     writer = _Writer(card, device, section, folder, recipe_sha256, graphs.outputs)
     artifacts = []
-    if Format.ONNX in section.formats:
-        note("exporting ONNX, float32 and int8")
-        artifacts += writer.onnx(graphs)
-    if Format.TFLITE in section.formats:
-        note("exporting TFLite, float32 and int8, from the same scales")
-        artifacts += writer.tflite(graphs)
+    for model_format, write in ((Format.ONNX, writer.onnx), (Format.TFLITE, writer.tflite)):
+        if model_format not in section.formats:
+            continue
+        if device.allows(model_format, Precision.FLOAT32):
+            note(f"exporting {model_format.value}")
+            artifacts += write(graphs)
+        else:
+            note(f"no {model_format.value}: {device.id} does not execute it")
     decoder = Path(edgekd.__file__).with_name("decoder.py").read_text(encoding="utf-8")
     write_atomic(folder / "decoder.py", decoder)
     return tuple(artifacts)
@@ -98,22 +102,35 @@ class _Writer:
         names, opset = self.names, self.device.quantization.opset
         example = torch.zeros(self.card.input_shape)
         floating = onnx_file.onnx_model(graphs.floating, example, names, opset)
-        integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
-        complete = integer
-        if graphs.complete is not graphs.integer:
-            complete = onnx_file.onnx_model(graphs.complete, example, names, opset)
         models = [("float.onnx", floating, Precision.FLOAT32, False)]
-        if self.device.quantization.activation_dtype_onnx == "int8":
-            models.append(("int8.onnx", integer, Precision.INT8, False))
-        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, True))
+        if self.device.allows(Format.ONNX, Precision.FLOAT16):
+            half = onnx_file.half_precision(graphs.floating)
+            model = onnx_file.onnx_model(half, example, names, opset)
+            models.append(("float16.onnx", model, Precision.FLOAT16, False))
         artifacts = []
-        for name, model, precision, host in models:
+        for name, model, precision, host in (*models, *self._integer_onnx(graphs)):
             contract = self._contract(precision, host=host)
             blob = onnx_file.with_contract(model, dump_contract(contract), self.labels)
             artifacts.append(self._write(name, blob, contract))
             if self.section.detection_tail and contract.decoding.decoder == "edgedet":
                 artifacts.append(self._with_tail(name, model, contract))
         return artifacts
+
+    def _integer_onnx(self, graphs: Graphs) -> list[tuple[str, ModelProto, Precision, bool]]:
+        """Returns name, model, precision and whether it is the host's form, of the int8 files."""
+        if graphs.integer is None or graphs.complete is None:
+            return []
+        names, opset = self.names, self.device.quantization.opset
+        example = torch.zeros(self.card.input_shape)
+        integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
+        complete = integer
+        if graphs.complete is not graphs.integer:
+            complete = onnx_file.onnx_model(graphs.complete, example, names, opset)
+        models = []
+        if self.device.quantization.activation_dtype_onnx == "int8":
+            models.append(("int8.onnx", integer, Precision.INT8, False))
+        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, True))
+        return models
 
     def _with_tail(self, name: str, model: ModelProto, contract: Contract) -> Artifact:
         """Writes the twin of an ONNX file that ends in detections."""
@@ -131,6 +148,8 @@ class _Writer:
             ("float.tflite", graphs.floating, False),
             ("int8.tflite", graphs.unfolded, True),
         ):
+            if graph is None:
+                continue
             blob = tflite_file.tflite_model(graph, shape, names, spatial, integer=integer)
             bare = self.folder / name
             write_atomic(bare, blob)

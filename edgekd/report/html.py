@@ -101,7 +101,8 @@ def _shipped(record: RunRecord) -> ModelRow | None:
     for_target = [(row.predicted.median_ms, row) for row in final if row.predicted is not None]
     if for_target:
         return min(for_target, key=lambda item: item[0])[1]
-    return next(iter(final or record.rows[-1:]), None)
+    half = [row for row in record.rows if row.path and row.precision is Precision.FLOAT16]
+    return next(iter(final or half or record.rows[-1:]), None)
 
 
 def _headlines(record: RunRecord) -> list[Headline]:

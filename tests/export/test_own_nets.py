@@ -23,6 +23,7 @@ from torch.nn import functional
 from edgekd.device import load_device
 from edgekd.errors import ExportError, ModelError, ProofError
 from edgekd.export.conformance import check_conformance
+from edgekd.export.half_proof import check_half_outputs, check_half_parameters
 from edgekd.export.integer_graph import Alignment, IntegerGraph, align, parameter_differences
 from edgekd.export.intermediates import tflite_intermediates
 from edgekd.export.parity import check_operators
@@ -391,6 +392,9 @@ class Residual(nn.Module):
         return y + z, z  # `twice` is an output too and must be rounded.
 
 
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+
+
 def residual_net() -> nn.Module:
     torch.manual_seed(0)
     return Residual().eval()
@@ -398,9 +402,7 @@ def residual_net() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
-    folder = tmp_path_factory.mktemp("files")
-    return exported(residual_net(), FASTESTDET, images, "jetson", folder)
+    return exported(residual_net(), FASTESTDET, PIXELS, "jetson", tmp_path_factory.mktemp("files"))
 
 
 def makers(path: Path) -> list[set[str]]:
@@ -485,3 +487,53 @@ def test_what_is_passive_observes_and_rounds_nothing() -> None:
     x = torch.tensor([0.1234567, -2.54])
     assert module(x) is x
     assert module.scale.item() == pytest.approx(2.54 / 127)
+
+
+def test_float16_is_float32_rounded_and_a_changed_weight_is_found(
+    fused: Exported, tmp_path: Path
+) -> None:
+    half, whole = named(fused, "float16.onnx"), named(fused, "float.onnx")
+    assert check_half_parameters(half, whole).passed
+    model = onnx.load(half)
+    weight = next(t for t in model.graph.initializer if t.name.endswith("plain.weight"))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0, 0, 0, 0] = np.nextafter(values[0, 0, 0, 0], np.float16(9))
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, tmp_path / "float16.onnx")
+    check = check_half_parameters(tmp_path / "float16.onnx", whole)
+    assert not check.passed
+    assert check.culprit is not None
+    assert check.culprit.endswith("plain.weight")
+
+
+def test_float16_computes_what_float32_computes_and_another_scale_does_not(
+    fused: Exported, tmp_path: Path
+) -> None:
+    images = ((fused.pixels.astype(np.float32) - 128) / 128).transpose(0, 3, 1, 2)
+    half, whole = named(fused, "float16.onnx"), named(fused, "float.onnx")
+    assert check_half_outputs(half, whole, images).passed
+    model = onnx.load(half)
+    bias = next(t for t in model.graph.initializer if t.name.endswith("twice.bias"))
+    values = onnx.numpy_helper.to_array(bias) + np.float16(0.5)
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    onnx.save(model, tmp_path / "float16.onnx")
+    check = check_half_outputs(tmp_path / "float16.onnx", whole, images)
+    assert not check.passed
+    assert check.culprit is not None
+
+
+def test_an_old_parser_gets_its_own_operator_set(tmp_path: Path) -> None:
+    board = load_device("jetson-nano")
+    built, card = quantized(residual_net(), FASTESTDET, PIXELS, "jetson")
+    floats = Graphs(
+        built.floating, integer=None, complete=None, unfolded=None, outputs=built.outputs
+    )
+    artifacts = export_files(
+        floats, card, board, ExportSection(), folder=tmp_path, recipe_sha256="0" * 64
+    )
+    assert [a.path.name for a in artifacts] == ["float.onnx", "float16.onnx"]
+    for artifact in artifacts:
+        assert onnx.load(artifact.path).opset_import[0].version == 13
+    checks = prove(artifacts, None, board, PIXELS)
+    assert len(checks) == 4
+    assert all(check.passed for check in checks), checks
