@@ -16,6 +16,7 @@ from edgekd.benchmark.predict import predict_latency
 from edgekd.data.image import read_image
 from edgekd.device import Device
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
+from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile import read_operators
 from edgekd.progress import Progress
 from edgekd.sections import BenchmarkSection
@@ -32,6 +33,7 @@ from edgekd.types import (
     ModelRow,
     Precision,
     Sample,
+    Setback,
     Task,
 )
 
@@ -164,6 +166,35 @@ class Assessment:
             detections={key: self.predictions[key][sample.image_id] for key in keys},
         )
 
+    def setbacks(self, of: str, minus: str, most: int) -> tuple[Setback, ...]:
+        """Returns the images that ``of`` answers worse than ``minus``, the worst first.
+
+        Of a classifier those that are wrong now and were right.
+        """
+        if of not in self.predictions or minus not in self.predictions:
+            return ()
+        after, before = self.predictions[of], self.predictions[minus]
+        if self.dataset.task is Task.DETECTION:
+            lost = image_precision(self.dataset, before) - image_precision(self.dataset, after)
+        else:
+            lost = np.array([_lost_share(s, before, after) for s in self.dataset.samples])
+        samples = self.dataset.samples
+        worst = sorted(np.flatnonzero(lost > 0), key=lambda index: (-lost[index], index))[:most]
+        return tuple(self._setback(samples[i], of, minus, float(lost[i])) for i in worst)
+
+    def _setback(self, sample: Sample, of: str, minus: str, lost: float) -> Setback:
+        after, before = (self.predictions[key][sample.image_id] for key in (of, minus))
+        if self.dataset.task is Task.DETECTION:
+            exhibit = self.exhibit(sample, (minus, of))
+            said = f"mAP of this image {100 * lost:.1f} points lower"
+        else:
+            names, exhibit = self.dataset.classes, None
+            said = (
+                f"{names[int(sample.labels[0])]}: {names[int(np.argmax(before))]} before, "
+                f"{names[int(np.argmax(after))]} after"
+            )
+        return Setback(image=sample.path, of=of, minus=minus, lost=lost, said=said, exhibit=exhibit)
+
     def _interval(self, of: str, minus: str) -> Interval:
         a, b = self.predictions[minus], self.predictions[of]
         samples = self.options.bootstrap
@@ -173,6 +204,16 @@ class Assessment:
         labels = np.array([int(s.labels[0]) for s in self.dataset.samples])
         logits_a, logits_b = (np.stack([p[k] for k in ids]) for p in (a, b))
         return paired_top1_bootstrap(logits_a, logits_b, labels, samples=samples)
+
+
+def _lost_share(sample: Sample, before: dict[int, Any], after: dict[int, Any]) -> float:
+    """Returns how much less likely a classifier finds the true class, 0 unless it errs only now."""
+    label, pair = int(sample.labels[0]), [found[sample.image_id] for found in (before, after)]
+    if int(np.argmax(pair[0])) != label or int(np.argmax(pair[1])) == label:
+        return 0.0
+    shares = [np.exp(logits - logits.max()) for logits in pair]
+    first, last = (float(share[label] / share.sum()) for share in shares)
+    return max(first - last, 0.0)
 
 
 def _fair_here(artifact: Artifact) -> bool:

@@ -44,7 +44,7 @@ from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
 from edgekd.teaching import LEARNT, fit_student
 from edgekd.training.inference import Forward, network_predictions
-from edgekd.types import Artifact, Check, Exhibit, RunRecord, Task
+from edgekd.types import Artifact, Check, Exhibit, RunRecord, Setback, Task
 from edgekd.workshop import (
     SAME,
     Workshop,
@@ -282,6 +282,7 @@ def benchmark(shop: Workshop, student: Path, floating: Path, files: Path) -> Run
             curves=_curves(shop.run.path),
             exhibits=_exhibits(shop, assessment),
             provenance=_provenance(shop),
+            setbacks=_setbacks(shop, assessment),
         )
         write_atomic(folder / "record.json", to_json(record))
 
@@ -467,6 +468,13 @@ def _exhibits(shop: Workshop, assessment: Assessment) -> tuple[Exhibit, ...]:
     step = max(1, len(crowded) // max(1, 2 * shop.recipe.report.exhibits))
     chosen = crowded[::step][: shop.recipe.report.exhibits]
     return tuple(assessment.exhibit(sample, keys) for sample in chosen)
+
+
+def _setbacks(shop: Workshop, assessment: Assessment) -> tuple[Setback, ...]:
+    """Returns the images that int8 made worse against the float student trained as long."""
+    of = next((k for k in ("int8-tflite", "int8-onnx") if k in assessment.predictions), "")
+    reference = next((k for k in ("student-float", "student") if k in assessment.predictions), "")
+    return assessment.setbacks(of, reference, shop.recipe.report.setbacks)
 
 
 def _provenance(shop: Workshop) -> dict[str, str]:

@@ -422,6 +422,8 @@ class ReportSection:
 
     Attributes:
         exhibits: Validation images shown side by side.
+        setbacks: Validation images shown that int8 made worse.
     """
 
     exhibits: int = 6
+    setbacks: int = 4

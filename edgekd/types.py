@@ -395,6 +395,28 @@ class Exhibit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Setback:
+    """One validation image that int8 answers worse than float does.
+
+    Attributes:
+        image: Path.
+        of: Key of the int8 row.
+        minus: Key of the float row.
+        lost: Of the image's own mAP or, for a classifier, of the true class's probability; in
+            [0, 1], above 0.
+        said: What each of them answered, in one line.
+        exhibit: Both sets of detections; None for a classifier.
+    """
+
+    image: Path
+    of: str
+    minus: str
+    lost: float
+    said: str
+    exhibit: Exhibit | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """Everything that a report shows; terminal, JSON and HTML are three faces of this.
 
@@ -402,6 +424,7 @@ class RunRecord:
         curves: Stage name → list of points ``{"step": …, "loss": …, "term/…": …, "map": …}``.
         checks: Every proof of every exported file.
         gates: What the recipe demands of a file that is to be released.
+        setbacks: Images that int8 made worse, the worst first.
         provenance: Recipe hash, versions, host, threads, data set and its problem counts, seconds
             a stage took.
     """
@@ -417,3 +440,4 @@ class RunRecord:
     exhibits: tuple[Exhibit, ...]
     provenance: dict[str, str]
     gates: tuple[Gate, ...] = ()
+    setbacks: tuple[Setback, ...] = ()

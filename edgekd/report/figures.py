@@ -23,6 +23,8 @@ METRIC_TITLES: dict[str, str] = {
     "top5": "Top-5",
 }
 
+SIZES = ("ap_small", "ap_medium", "ap_large")
+
 TASK_METRICS: dict[Task, tuple[str, ...]] = {
     Task.DETECTION: tuple(name for name in METRIC_TITLES if not name.startswith("top")),
     Task.CLASSIFICATION: ("top1", "top5"),

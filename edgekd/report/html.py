@@ -81,6 +81,11 @@ def _context(record: RunRecord) -> dict[str, Any]:
             for check in record.checks
             if check.name.startswith("coverage/") and "share" in check.details
         ],
+        "after_int8": table.after_int8(record),
+        "setbacks": [
+            (setback, names, exhibits.gallery(setback.exhibit, names) if setback.exhibit else None)
+            for setback in record.setbacks
+        ],
         "galleries": [exhibits.gallery(exhibit, names) for exhibit in record.exhibits],
         "min_score": exhibits.MIN_SCORE,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from edgekd.errors import RunError
 from edgekd.report import figures
@@ -118,6 +119,61 @@ def proofs_summary(record: RunRecord) -> str:
     """Returns ``12 of 13 passed``."""
     passed = sum(check.passed for check in record.checks)
     return f"{passed} of {len(record.checks)} passed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangeLine:
+    """What int8 did to one class or one size of objects, as text.
+
+    Attributes:
+        name: The class, or the metric of the size.
+        before: Of the float student.
+        after: Of each int8 file, and its change.
+    """
+
+    name: str
+    before: str
+    after: tuple[tuple[str, str], ...]
+
+
+def after_int8(record: RunRecord) -> tuple[tuple[str, ...], tuple[ChangeLine, ...]]:
+    """Returns the names of the int8 files, and a line for every size and class.
+
+    Empty where there is no int8 file with accuracy, or nothing to compare it with.
+    """
+    rows = {row.key: row for row in record.rows}
+    reference = rows.get("student-float") or rows.get("student")
+    files = [rows[key] for key in ("int8-onnx", "int8-onnx-host", "int8-tflite") if key in rows]
+    files = [row for row in files if row.metrics is not None]
+    if reference is None or reference.metrics is None or not files:
+        return (), ()
+    sizes = [name for name in figures.TASK_METRICS[record.task] if name in figures.SIZES]
+    readings: list[tuple[str, Callable[[figures.Metrics], float]]] = [
+        (figures.METRIC_TITLES[name], attrgetter(name)) for name in sizes
+    ]
+    readings += [
+        (name, lambda metrics, name=name: metrics.per_class[name])  # type: ignore[misc]
+        for name in reference.metrics.per_class
+    ]
+    lines = []
+    for name, read in readings:
+        before = read(reference.metrics)
+        values = [read(row.metrics) for row in files if row.metrics is not None]
+        if min(before, *values) >= 0:
+            after = tuple((figures.share_points(v), f"{100 * (v - before):+.2f}") for v in values)
+            lines.append(ChangeLine(name=name, before=figures.share_points(before), after=after))
+    return tuple(row.name for row in files), tuple(lines)
+
+
+def worst_changes(record: RunRecord, most: int = 3) -> tuple[str, ...]:
+    """Returns a line for each of the sizes and classes that lost most in some int8 file."""
+    names, lines = after_int8(record)
+    lost = [
+        (float(change), f"{line.name} {change} points ({line.before} to {value}) in {name}")
+        for line in lines
+        for name, (value, change) in zip(names, line.after, strict=True)
+    ]
+    return tuple(text for change, text in sorted(lost)[:most] if change < 0)
 
 
 def gates_summary(record: RunRecord) -> str:

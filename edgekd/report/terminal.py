@@ -18,6 +18,7 @@ from edgekd.report.table import (
     proofs_summary,
     result_lines,
     timing_notes,
+    worst_changes,
 )
 from edgekd.types import Check, Gate, RunRecord
 
@@ -57,6 +58,8 @@ def _sections(record: RunRecord) -> Iterator[tuple[str, RenderableType]]:
     yield "Results", Group(_result_table(record), "", *_timing_notes(record))
     if record.comparisons:
         yield "Differences, paired over images", _comparison_table(record)
+    if lines := worst_changes(record):
+        yield "After int8, what lost most", Group(*(Text(_printable(line)) for line in lines))
     if record.checks:
         yield f"Proofs: {proofs_summary(record)}", _check_table(record.checks)
     if record.gates:
@@ -168,6 +171,10 @@ def _plain_lines(record: RunRecord) -> Iterator[str]:
             f"difference {difference.of} minus {difference.minus}: {difference.metric} "
             f"{difference.difference} ({difference.confidence}, {difference.verdict})"
         )
+    for change in worst_changes(record):
+        yield f"after int8: {change}"
+    for setback in record.setbacks:
+        yield f"worse after int8: {setback.image.name}: {setback.said}"
     for check in record.checks:
         culprit = "" if check.culprit is None else f"; first at {check.culprit}"
         state = "PASS" if check.passed else "FAIL"

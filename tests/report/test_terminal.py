@@ -94,3 +94,10 @@ def test_classification_shows_top1_and_top5(
         assert shown in text
     assert "mAP" not in text
     assert "Proofs" not in text
+
+
+def test_what_int8_lost_most_is_named_with_figures(record: RunRecord) -> None:
+    text = printed(record, terminal=False)
+    assert "after int8: car -0.70 points (40.53 to 39.83) in Student int8 ONNX" in text
+    assert "after int8: AP small -0.63 points (26.30 to 25.67) in Student int8 ONNX" in text
+    assert "after int8: other vehicle" not in text  # No object of it was annotated.

@@ -1,0 +1,104 @@
+"""Images that int8 made worse are found, the worst first, and only those."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.assessment import Assessment
+from edgekd.data.dataset import load
+from edgekd.device import load_device
+from edgekd.report.html import render_html
+from edgekd.sections import BenchmarkSection
+from edgekd.types import Dataset, Detections, Precision, RunRecord, Task
+
+
+def truth(dataset: Dataset) -> dict[int, Detections]:
+    return {
+        s.image_id: Detections(
+            boxes=s.boxes, scores=np.linspace(0.9, 0.5, len(s.boxes)).astype(np.float32),
+            labels=s.labels,
+        )
+        for s in dataset.samples
+    }  # fmt: skip
+
+
+def first(found: Detections, count: int) -> Detections:
+    return Detections(
+        boxes=found.boxes[:count], scores=found.scores[:count], labels=found.labels[:count]
+    )
+
+
+def assessed(dataset: Dataset, before: dict, after: dict) -> Assessment:
+    assessment = Assessment(dataset, BenchmarkSection(bootstrap=100), load_device("raspberry-pi"))
+    for key, found in (("student-float", before), ("int8-tflite", after)):
+        assessment.add_network(key, key, found, parameters=1, macs=1)
+    return assessment
+
+
+def test_the_image_that_lost_most_comes_first(small_set: Path) -> None:
+    dataset = load(small_set, "val")
+    before, after = truth(dataset), truth(dataset)
+    crowded = [s for s in dataset.samples if len(s.boxes) > 3]
+    none, some = crowded[0].image_id, crowded[1].image_id
+    after[none] = first(after[none], 0)
+    after[some] = first(after[some], len(after[some].boxes) // 2)
+    found = assessed(dataset, before, after).setbacks("int8-tflite", "student-float", 5)
+    assert [s.image for s in found] == [crowded[0].path, crowded[1].path]
+    assert found[0].lost == pytest.approx(1.0)
+    assert 0 < found[1].lost < 1
+    assert "100.0 points lower" in found[0].said
+    assert len(found[0].exhibit.detections["student-float"].boxes) == len(crowded[0].boxes)
+
+
+def test_an_image_that_got_better_is_no_setback(small_set: Path) -> None:
+    dataset = load(small_set, "val")
+    nothing = {image_id: first(found, 0) for image_id, found in truth(dataset).items()}
+    better = assessed(dataset, nothing, truth(dataset))
+    assert better.setbacks("int8-tflite", "student-float", 5) == ()
+
+
+def test_rows_without_accuracy_have_no_setbacks(small_set: Path) -> None:
+    dataset = load(small_set, "val")
+    assessment = Assessment(dataset, BenchmarkSection(), load_device("raspberry-pi"))
+    assert assessment.setbacks("int8-tflite", "student-float", 5) == ()
+
+
+def classifier(small_set: Path) -> tuple[Dataset, dict, dict]:
+    detector = load(small_set, "val")
+    samples = tuple(replace(s, labels=np.array([i % 2])) for i, s in enumerate(detector.samples))
+    dataset = replace(detector, task=Task.CLASSIFICATION, classes=("cat", "dog"), samples=samples)
+    sure = {s.image_id: np.eye(2)[s.labels[0]] * 4.0 for s in samples}
+    return dataset, sure, dict(sure)
+
+
+def test_a_classifier_shows_what_it_now_takes_for_something_else(small_set: Path) -> None:
+    dataset, before, after = classifier(small_set)
+    slightly, wholly = dataset.samples[1], dataset.samples[2]
+    after[slightly.image_id] = np.array([0.1, 0.0])
+    after[wholly.image_id] = np.array([0.0, 9.0])
+    after[dataset.samples[3].image_id] = np.array([0.0, 0.1])  # Less sure, and still right.
+    found = assessed(dataset, before, after).setbacks("int8-tflite", "student-float", 5)
+    assert [s.image for s in found] == [wholly.path, slightly.path]
+    assert found[0].said == "cat: cat before, dog after"
+    assert found[0].exhibit is None
+
+
+def test_the_page_shows_them(small_set: Path) -> None:
+    dataset, before, after = classifier(small_set)
+    after[dataset.samples[0].image_id] = np.array([0.0, 9.0])
+    assessment = assessed(dataset, before, after)
+    rows = [replace(row, precision=Precision.INT8 if "int8" in row.key else row.precision)
+            for row in assessment.rows]  # fmt: skip
+    record = RunRecord(
+        name="r", target="raspberry-pi", task=Task.CLASSIFICATION, dataset="d", rows=tuple(rows),
+        comparisons=(), checks=(), curves={}, exhibits=(), provenance={},
+        setbacks=assessment.setbacks("int8-tflite", "student-float", 5),
+    )  # fmt: skip
+    page = render_html(record)
+    assert "Images that int8 made worse" in page
+    assert "cat: cat before, dog after" in page
+    assert "After int8" in page
