@@ -88,6 +88,8 @@ class RunFolder:
         if folder.exists() and not (started.exists() and _recorded(started) == wanted):
             shutil.rmtree(folder)
         (folder / "done.json").unlink(missing_ok=True)
+        for orphan in folder.rglob(".*.tmp"):  # Of a process that was killed while it wrote.
+            orphan.unlink()
         write_atomic(started, json.dumps({"hash": wanted, "inputs": inputs}, indent=1, default=str))
 
     def _event(self, stage: str, what: str) -> None:
