@@ -154,9 +154,13 @@ def test_every_operator_is_quantized_and_shared_scales_are_shared(graph, scheme)
 
     qat = prepared(graph[0], scheme)
     calibrate(qat, [torch.randn(4, 3, 16, 16)])
-    picture = integer_graph(converted(frozen(qat), 2, fold_weights=True))
+    picture = integer_graph(converted(frozen(qat), 2, fold_weights=True, complete=True))
     kinds = [o.kind for o in picture.operators]
     assert sorted(kinds) == ["add", "conv", "conv", "conv", "max_pool"]
+    trained = integer_graph(converted(frozen(qat), 2, fold_weights=True))
+    fused = [o for o in trained.operators if o.residual]
+    assert len(fused) == (1 if scheme.fuses_residual else 0)
+    assert len(trained.operators) == len(picture.operators) - len(fused)
     assert sorted(m.name for m in picture.moves) == ["cat", "upsample_nearest2d"]
     (pool,) = (o for o in picture.operators if o.kind == "max_pool")
     for step, grid in [(pool, pool.grid), *((m, picture.grids[m.output]) for m in picture.moves)]:
