@@ -8,7 +8,7 @@ depends on, so that runs share it, and a run that trains from it needs no teache
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,17 +136,30 @@ def open_cache(
         tuple((*owner, len(s.slots)) for owner, s in zip(owners, shelves, strict=True)),
     )
     wanted = range(views * cache.images)
-    gaps = sorted({number for shelf in shelves for number in shelf.missing(wanted)})
+    gaps = {number for shelf in shelves for number in shelf.missing(wanted)}
     if not gaps:
         return cache
     with progress.meter("teacher cache", len(wanted), len(wanted) - len(gaps)) as meter:
         done = len(wanted) - len(gaps)
-        for start in range(0, len(gaps), batch_size):
-            numbers = gaps[start : start + batch_size]
-            _keep(cache, numbers, ask(numbers))
-            done += len(numbers)
-            meter.update(done, {"MiB": cache.size_bytes / 2**20})
+        for numbers in _blocks(views, cache.images, batch_size):
+            missing = gaps.intersection(numbers)
+            if missing:
+                _keep(cache, numbers, ask(numbers))
+                done += len(missing)
+                meter.update(done, {"MiB": cache.size_bytes / 2**20})
     return cache
+
+
+def _blocks(views: int, images: int, size: int) -> Iterator[range]:
+    """Yields the records that a teacher is asked for at once, always the same ones together.
+
+    What a network says about an image depends, in the last bit, on the images beside it: a cache
+    that was interrupted and filled up must hold what one that was filled in one go holds.
+    """
+    for view in range(views):
+        for start in range(0, images, size):
+            first = view * images + start
+            yield range(first, first + min(size, images - start))
 
 
 def _new_shelves(
