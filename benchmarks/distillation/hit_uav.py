@@ -58,11 +58,20 @@ METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {},
     "logits+boxes": {"logits": 1.0, "boxes": 2.0},
     **{name: {name: catalogue.METHODS[name].weight} for name in SINGLE},
-    "logits+boxes-strong": {"logits": 3.0, "boxes": 6.0},
+    "logits-3+boxes-6": {"logits": 3.0, "boxes": 6.0},
+    "logits-10+boxes-20": {"logits": 10.0, "boxes": 20.0},
+    "logits-10+boxes-8+pkd-12": {"logits": 10.0, "boxes": 8.0, "pkd": 12.0},
+    "logits-10+boxes-20+pkd-8": {"logits": 10.0, "boxes": 20.0, "pkd": 8.0},
+    "logits-30+boxes-20+pkd-8": {"logits": 30.0, "boxes": 20.0, "pkd": 8.0},
+    "logits-5+boxes-20+pkd-8": {"logits": 5.0, "boxes": 20.0, "pkd": 8.0},
+    "logits-20+boxes-40+pkd-8": {"logits": 20.0, "boxes": 40.0, "pkd": 8.0},
+    "logits-10+boxes-20+pkd-8, half the task": {"logits": 10.0, "boxes": 20.0, "pkd": 8.0},
     "logits+boxes+pkd": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
     "logits+boxes+teacher-boxes": {"logits": 1.0, "boxes": 2.0, "teacher-boxes": 0.2},
     "teacher-boxes-hard": {"teacher-boxes": {"weight": 0.2, "soft": 0.0}},
 }
+TASK_WEIGHT = {"logits-10+boxes-20+pkd-8, half the task": 0.5}
+"""Of the loss on annotation, where it is not 1."""
 
 
 def development_split(data: Path, folder: Path) -> Path:
@@ -104,6 +113,7 @@ def grid(data: Path, work: Path, only: list[str]) -> None:
     base = load_recipe(MODEL / "recipes" / "grid.yaml")
     for name in only or METHODS:
         recipe = _recipe(base, split, work, METHODS[name], views=GRID_VIEWS)
+        recipe = override(recipe, {"distill.task_weight": TASK_WEIGHT.get(name, 1.0)})
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
         show(run_row(row, work, "hit-uav-grid", CLASSES))
 
