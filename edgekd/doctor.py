@@ -183,7 +183,7 @@ def libraries(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
                 level="advice",
                 subject=name,
                 message=f"{found} saturates in uint8 x int8: this CPU has no VNNI",
-                remedy="trust the int8 files here, not int8-machine.onnx; boards are not affected",
+                remedy="trust the int8 files here, not int8-host.onnx; boards are not affected",
             )
         else:
             yield Finding(level="ok", subject=name, message=f"{found}{_praise(facts)}")

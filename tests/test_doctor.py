@@ -92,6 +92,7 @@ def test_what_saturates_is_said_and_is_no_error():
     (finding,) = doctor.libraries(facts)
     assert finding.level == "advice"
     assert "VNNI" in finding.message
+    assert "int8-host.onnx" in finding.remedy
 
 
 def test_an_optional_library_that_fails_is_advice_a_required_one_an_error():
