@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from edgekd.benchmark.memory import peak_memory
 from edgekd.benchmark.predict import predict_latency
 from edgekd.data.image import read_image
 from edgekd.device import Device
+from edgekd.machine import is_x86
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile import read_operators
@@ -224,9 +224,8 @@ def _fair_here(artifact: Artifact) -> bool:
     """
     if artifact.precision is Precision.FLOAT16:
         return False
-    on_x86 = platform.machine().lower() in ("x86_64", "amd64")
     slow_form = artifact.format is Format.ONNX and artifact.precision is Precision.INT8
-    return not (on_x86 and slow_form and artifact.form == "board")
+    return not (is_x86() and slow_form and artifact.form == "board")
 
 
 def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> Latency:

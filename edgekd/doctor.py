@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any, Literal
 from packaging.requirements import Requirement
 
 from edgekd import machine
+from edgekd.isolated import IsolatedError, last_line
 from edgekd.probes import PROBES
 
 Level = Literal["ok", "advice", "error"]
@@ -232,24 +231,10 @@ def run_probes() -> dict[str, dict[str, Any]]:
 
 def run_probe(name: str, timeout_s: float = PROBE_SECONDS) -> dict[str, Any]:
     """Returns a probe's facts, or ``error`` with the last line of what it said."""
-    command = [sys.executable, "-m", "edgekd.probes", name]
     try:
-        done = subprocess.run(  # noqa: S603 - our own module, a fixed argument
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"did not answer within {timeout_s:.0f} s"}
-    if done.returncode < 0:
-        return {"error": f"crashed with signal {-done.returncode}"}
-    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    if done.returncode:
-        return {"error": lines[-1] if lines else f"exit code {done.returncode}"}
-    facts: dict[str, Any] = json.loads(lines[-1])
+        facts: dict[str, Any] = json.loads(last_line("edgekd.probes", name, timeout_s=timeout_s))
+    except IsolatedError as error:
+        return {"error": str(error)}
     return facts
 
 

@@ -13,21 +13,24 @@ _ROOT = Path("/")
 
 def cpu_model(root: Path = _ROOT) -> str:
     """Returns the CPU's or, on boards that do not name it, the board's model."""
-    for line in _read(root / "proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model", "Hardware") and value.strip():
-            return value.strip()
+    for key, value in entries(root / "proc/cpuinfo"):
+        if key in ("model name", "Model", "Hardware") and value:
+            return value
     board = _read(root / "proc/device-tree/model").strip("\0\n ")
     return board or platform.processor() or platform.machine()
 
 
 def cpu_flags(root: Path = _ROOT) -> frozenset[str]:
     """Returns the instruction set extensions as Linux names them; empty where it does not."""
-    for line in _read(root / "proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
+    for key, value in entries(root / "proc/cpuinfo"):
+        if key in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def is_x86() -> bool:
+    """Returns whether this is a 64-bit Intel or AMD processor."""
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def usable_cpus(root: Path = _ROOT) -> float:
@@ -44,11 +47,8 @@ def usable_cpus(root: Path = _ROOT) -> float:
 
 def usable_memory(root: Path = _ROOT) -> int | None:
     """Returns how many bytes are available, a container's limit considered; None if not told."""
-    available = None
-    for line in _read(root / "proc/meminfo").splitlines():
-        key, _, value = line.partition(":")
-        if key == "MemAvailable":
-            available = 1024 * int(value.split()[0])
+    told = dict(entries(root / "proc/meminfo")).get("MemAvailable")
+    available = 1024 * int(told.split()[0]) if told else None
     limit = _read(root / "sys/fs/cgroup/memory.max").strip()
     used = _read(root / "sys/fs/cgroup/memory.current").strip()
     if available is not None and limit.isdigit() and used.isdigit():
@@ -107,6 +107,13 @@ def pinned(cpus: tuple[int, ...]) -> Iterator[None]:
 
 def _threads() -> list[int]:
     return [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+
+
+def entries(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields key and value of every line ``key: value``; nothing where there is no such file."""
+    for line in _read(path).splitlines():
+        key, _, value = line.partition(":")
+        yield key.strip(), value.strip()
 
 
 def _read(path: Path) -> str:

@@ -70,7 +70,7 @@ def onnxruntime() -> Facts:
 
 
 def ai_edge_litert() -> Facts:
-    """Adds two int8 vectors, with and without the default delegate."""
+    """Adds two int8 vectors, with the default delegate where it takes them."""
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 

@@ -11,6 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; one thread each keeps them from standing in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,20 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(opened, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def system_files(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Writes what another machine's system says of it, and returns the root of that."""
+
+    def write(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
 
 
 @pytest.fixture(scope="session")

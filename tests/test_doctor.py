@@ -6,30 +6,21 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from edgekd import doctor
+from edgekd import doctor, isolated
 from edgekd import machine as computer
 
 
-def machine(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
-
-
-def test_cpu_features_are_read_as_the_kernel_names_them(tmp_path):
-    root = machine(tmp_path, {"proc/cpuinfo": "model name : x\nflags : fpu avx2 avx512_vnni\n"})
+def test_cpu_features_are_read_as_the_kernel_names_them(system_files):
+    root = system_files({"proc/cpuinfo": "model name : x\nflags : fpu avx2 avx512_vnni\n"})
     (finding,) = doctor.processor("x", computer.cpu_flags(root), 4, {})
     assert finding.message == "x, 4 usable: avx2, avx512-vnni"
 
 
-def test_arm_features_too(tmp_path):
-    root = machine(tmp_path, {"proc/cpuinfo": "processor : 0\nFeatures : fp asimd asimddp\n"})
+def test_arm_features_too(system_files):
+    root = system_files({"proc/cpuinfo": "processor : 0\nFeatures : fp asimd asimddp\n"})
     assert "neon, sdot" in next(doctor.processor("Pi 5", computer.cpu_flags(root), 4, {})).message
 
 
@@ -39,9 +30,8 @@ def test_threads_held_back_by_the_environment_are_named():
     assert "leaves 3 CPUs idle" in found[1].message
 
 
-def test_a_container_may_use_less_than_the_machine_has(tmp_path):
-    root = machine(
-        tmp_path,
+def test_a_container_may_use_less_than_the_machine_has(system_files):
+    root = system_files(
         {
             "sys/fs/cgroup/cpu.max": "50000 100000\n",
             "sys/fs/cgroup/memory.max": f"{2**30}\n",
@@ -54,9 +44,8 @@ def test_a_container_may_use_less_than_the_machine_has(tmp_path):
     assert next(doctor.memory(2**29)).level == "error"
 
 
-def test_an_unlimited_container_has_the_machines_memory(tmp_path):
-    root = machine(
-        tmp_path,
+def test_an_unlimited_container_has_the_machines_memory(system_files):
+    root = system_files(
         {"sys/fs/cgroup/memory.max": "max\n", "proc/meminfo": "MemAvailable: 2048 kB\n"},
     )
     assert computer.usable_memory(root) == 2048 * 1024
@@ -114,7 +103,7 @@ def test_a_busy_machine_is_said():
 
 def test_a_probe_that_crashes_is_a_finding(monkeypatch):
     killed = subprocess.CompletedProcess([], -signal.SIGILL, "", "")
-    monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: killed)
+    monkeypatch.setattr(isolated.subprocess, "run", lambda *a, **k: killed)
     assert doctor.run_probe("torch") == {"error": "crashed with signal 4"}
 
 

@@ -1,19 +1,21 @@
 """How much memory a process needs to open and run a model file, on this computer.
 
-Started as ``python -m edgekd.benchmark.memory FILE RUNS`` it measures itself: the highest resident
+Started as ``python -m edgekd.benchmark.memory FILE NATIVE`` it measures itself: the highest resident
 memory once the file has run, less the resident memory with the runtime loaded and nothing open.
 That holds weights, packed weights and the arena of activations, and not the runtime's own code.
+``NATIVE`` is 1 where int8 activations stay int8 on x86.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.errors import ModelError
+from edgekd.isolated import IsolatedError, last_line
+from edgekd.machine import entries
 
 RUNS = 3
 TIMEOUT_S = 600.0
@@ -28,17 +30,11 @@ def peak_memory(model: Path, *, int8_native: bool = False) -> int | None:
     """
     if not _STATUS.exists():
         return None
-    command = [sys.executable, "-m", "edgekd.benchmark.memory", str(model), str(int(int8_native))]
+    native = str(int(int8_native))
     try:
-        done = subprocess.run(  # noqa: S603 - our own module, a path as one argument
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{model}: did not run within {TIMEOUT_S:.0f} s") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ModelError(f"{model}: cannot be run in a process of its own: {lines[-1]}")
-    return int(done.stdout.split()[-1])
+        return int(last_line("edgekd.benchmark.memory", str(model), native, timeout_s=TIMEOUT_S))
+    except IsolatedError as error:
+        raise ModelError(f"{model}: cannot be run in a process of its own: {error}") from error
 
 
 def _measure(model: Path, *, int8_native: bool) -> int:
@@ -54,11 +50,7 @@ def _measure(model: Path, *, int8_native: bool) -> int:
 
 
 def _resident(key: str) -> int:
-    for line in _STATUS.read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return 1024 * int(value.split()[0])
-    raise ModelError(f"{_STATUS}: no {key}")
+    return 1024 * int(dict(entries(_STATUS))[key].split()[0])
 
 
 if __name__ == "__main__":

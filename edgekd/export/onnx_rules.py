@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from edgekd.export.onnx_questions import (
     stored_zero_points,
 )
 from edgekd.export.rules import Breach, Rule
-from edgekd.machine import cpu_flags
+from edgekd.machine import cpu_flags, is_x86
 from edgekd.modelfile.onnx_graph import OnnxGraph
 
 _ONNX = "ONNX operator specification"
@@ -53,9 +52,7 @@ def float_island(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
 
 def saturating(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields products of uint8 and int8 that ONNX Runtime saturates on an x86 without VNNI."""
-    if device.id != "host" or platform.machine().lower() not in ("x86_64", "amd64"):
-        return
-    if cpu_flags() & {"avx512_vnni", "avx_vnni"}:
+    if device.id != "host" or not is_x86() or cpu_flags() & {"avx512_vnni", "avx_vnni"}:
         return
     for node, dequantize in _quantized_weights(graph):
         reader = graph.producers.get(node.input[0])

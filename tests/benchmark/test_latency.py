@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from edgekd.modelfile.runner import TensorInfo
 from edgekd.types import Basis
 
 IMAGE = np.zeros((1, 2), np.float32)
+
+Files = Callable[[dict[str, str]], Path]
 
 
 class Clock:
@@ -142,17 +145,8 @@ def test_pinning_reaches_threads_that_exist_already() -> None:
         worker.join()
 
 
-def board(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-def test_board_tells_its_model_and_state(tmp_path: Path) -> None:
-    root = board(
-        tmp_path,
+def test_board_tells_its_model_and_state(system_files: Files) -> None:
+    root = system_files(
         {
             "proc/cpuinfo": "processor : 0\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n",
             "proc/loadavg": "0.52 0.58 0.59 1/389 4242\n",
@@ -171,17 +165,22 @@ def test_board_tells_its_model_and_state(tmp_path: Path) -> None:
     }
 
 
-def test_what_a_system_does_not_tell_is_left_out(tmp_path: Path) -> None:
-    assert conditions(tmp_path) == {}
-    assert cpu_model(tmp_path)
-    root = board(tmp_path, {"proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"})
+def test_what_a_system_does_not_tell_is_left_out(
+    system_files: Files,
+) -> None:
+    empty = system_files({})
+    assert conditions(empty) == {}
+    assert cpu_model(empty)
+    root = system_files({"proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"})
     assert cpu_model(root) == "NVIDIA Jetson Orin Nano"
 
 
-def test_big_cores_come_before_little_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_big_cores_come_before_little_ones(
+    system_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clocks = {0: 1800000, 1: 1800000, 2: 2400000, 3: 2400000}
     name = "sys/devices/system/cpu/cpu{}/cpufreq/cpuinfo_max_freq"
-    root = board(tmp_path, {name.format(cpu): f"{clock}\n" for cpu, clock in clocks.items()})
+    root = system_files({name.format(cpu): f"{clock}\n" for cpu, clock in clocks.items()})
     monkeypatch.setattr(host.os, "sched_getaffinity", lambda pid: set(clocks))
     assert fastest_cpus(2, root) == (2, 3)
     assert fastest_cpus(3, root) == (0, 2, 3)

@@ -572,7 +572,7 @@ def test_a_processor_without_vnni_is_told_that_uint8_saturates(
     uint8_activations(parts)
     path = onnx_file(tmp_path / "net.onnx", parts)
     host = load_device("host")
-    monkeypatch.setattr(onnx_rules.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(onnx_rules, "is_x86", lambda: True)
     monkeypatch.setattr(onnx_rules, "cpu_flags", lambda: frozenset({"avx2"}))
     assert rules(check_conformance(path, host)) == ["onnxruntime/saturation"]
     parts["constants"]["w_q"][:] = 64  # Two products of 255 and 64 fit in 16 bits.
