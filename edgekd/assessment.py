@@ -35,6 +35,7 @@ from edgekd.types import (
     Sample,
     Setback,
     Task,
+    reference_key,
 )
 
 AGREEMENT = 0.003
@@ -129,6 +130,11 @@ class Assessment:
             return None
         metric = "map" if self.dataset.task is Task.DETECTION else "top1"
         return Comparison(of=of, minus=minus, metric=metric, interval=self._interval(of, minus))
+
+    @property
+    def reference(self) -> str:
+        """Key of the row that int8 is compared with."""
+        return reference_key([row.key for row in self.rows])
 
     @property
     def int8_onnx(self) -> str:
@@ -247,8 +253,7 @@ def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> 
 
 def compared(assessment: Assessment) -> tuple[Comparison, ...]:
     """Returns the differences that a reader asks for first, where both sides were measured."""
-    rows = [row.key for row in assessment.rows]
-    reference = "student-float" if "student-float" in rows else "student"
+    reference = assessment.reference
     pairs = [
         ("teacher", "student-no-kd"),
         ("teacher", "student"),

@@ -13,12 +13,10 @@ from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import letterbox, read_image
 from edgekd.device import load_device
-from edgekd.errors import RunError
 from edgekd.gates import require_gates
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, load_recipe
-from edgekd.report.record import from_json
-from edgekd.runfolder import exported_files
+from edgekd.runfolder import exported_files, finished_record
 from edgekd.sources import load_split, shipped_models, teacher_sources
 from edgekd.types import Artifact, Dataset, Detections, InputContract, RunRecord, Sample, Task
 
@@ -36,10 +34,7 @@ def bundle_run(run: Path, out: Path, progress: Progress) -> Path:
         DataError: The data set that the run was judged on is gone.
         GateError: The run did not meet its recipe's gates.
     """
-    report = run / "report" / "report.json"
-    if not report.is_file():
-        raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
-    record = from_json(report.read_text(encoding="utf-8"))
+    record = finished_record(run)
     require_gates(record.gates)
     recipe = load_recipe(run / "recipe.yaml")
     val = load_split(recipe, recipe.data.val, run, progress)

@@ -17,7 +17,7 @@ from edgekd.benchmark.predict import predict_latency
 from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
-from edgekd.errors import DataError, ModelError, RecipeError, RunError
+from edgekd.errors import DataError, ModelError, RecipeError
 from edgekd.export.conformance import check_conformance
 from edgekd.export.rules import Finding
 from edgekd.files import write_atomic
@@ -30,7 +30,7 @@ from edgekd.progress import Progress
 from edgekd.recipe import Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
 from edgekd.report.html import write_html
-from edgekd.report.record import from_json
+from edgekd.runfolder import finished_record
 from edgekd.sarif import sarif
 from edgekd.sections import DEFAULT_METHODS
 from edgekd.sources import fitted_recipe, load_split
@@ -346,11 +346,8 @@ def reopened_report(run: Path, limits: dict[str, Any]) -> RunRecord:
         RunError: The run has no report yet.
         RecipeError: A limit is not legal.
     """
-    path = run / "report" / "report.json"
-    if not path.is_file():
-        raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
-    record = from_json(path.read_text(encoding="utf-8"))
+    record = finished_record(run)
     if limits:
         return replace(record, gates=judge(record, override(Recipe(), limits).gates))
-    write_html(record, path.with_suffix(".html"))
+    write_html(record, run / "report" / "report.html")
     return record

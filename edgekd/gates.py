@@ -26,7 +26,7 @@ Verdict = tuple[bool, str]
 
 def judge(record: RunRecord, section: GatesSection) -> tuple[Gate, ...]:
     """Returns every gate of the recipe for every int8 file that ships."""
-    reference = _reference(record)
+    reference = record.reference
     metric = "map" if record.task is Task.DETECTION else "top1"
     demands: list[tuple[str, float | None, Callable[[float], str], Callable[..., Verdict]]] = [
         (
@@ -92,11 +92,6 @@ def shipped(record: RunRecord) -> list[ModelRow]:
     board = [r for r in integer if not r.key.endswith("-host")]
     onnx = any(r.key.startswith("int8-onnx") for r in board)
     return [r for r in integer if r in board or not onnx]
-
-
-def _reference(record: RunRecord) -> ModelRow | None:
-    rows = {row.key: row for row in record.rows}
-    return rows.get("student-float") or rows.get("student")
 
 
 def _drop(row: ModelRow, reference: ModelRow | None, metric: str, limit: float) -> Verdict:

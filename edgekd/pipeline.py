@@ -313,7 +313,7 @@ def report(shop: Workshop, measured: RunRecord) -> RunRecord:
         write_atomic(folder / "report.json", text)
         write_html(record, folder / "report.html")
 
-    shop.run.stage("report", {"record": text, "edgekd": edgekd.__version__}, work)
+    shop.run.stage("report", {"record": digest(text), "edgekd": edgekd.__version__}, work)
     require_passed(record.checks)
     require_gates(record.gates)
     return record
@@ -352,10 +352,7 @@ def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path | None)
         return Graphs(folded, integer=None, complete=None, unfolded=None, outputs=outputs)
     quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
     quantized = graphs.frozen(load_graph(integer, quantized))
-    target = graphs.converted(quantized, count, fold_weights=True)
-    complete = target
-    if graphs.fuses(quantized):
-        complete = graphs.converted(quantized, count, fold_weights=True, complete=True)
+    target, complete = graphs.placements(quantized, count)
     return Graphs(
         floating=folded,
         integer=target,
@@ -473,8 +470,7 @@ def _exhibits(shop: Workshop, assessment: Assessment) -> tuple[Exhibit, ...]:
 def _setbacks(shop: Workshop, assessment: Assessment) -> tuple[Setback, ...]:
     """Returns the images that int8 made worse against the float student trained as long."""
     of = next((k for k in ("int8-tflite", "int8-onnx") if k in assessment.predictions), "")
-    reference = next((k for k in ("student-float", "student") if k in assessment.predictions), "")
-    return assessment.setbacks(of, reference, shop.recipe.report.setbacks)
+    return assessment.setbacks(of, assessment.reference, shop.recipe.report.setbacks)
 
 
 def _provenance(shop: Workshop) -> dict[str, str]:

@@ -19,8 +19,9 @@ from typing import Any
 
 from edgekd.errors import RunError
 from edgekd.files import sha256_of, write_atomic
+from edgekd.report.record import from_json
 from edgekd.strict import from_mapping
-from edgekd.types import Artifact
+from edgekd.types import Artifact, RunRecord
 
 
 class RunFolder:
@@ -96,6 +97,18 @@ class RunFolder:
         line = json.dumps({"time": time.time(), "stage": stage, "event": what})
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+
+def finished_record(run: Path) -> RunRecord:
+    """Returns the record in a finished run's report.
+
+    Raises:
+        RunError: The run has no report yet, or it cannot be read.
+    """
+    path = run / "report" / "report.json"
+    if not path.is_file():
+        raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
+    return from_json(path.read_text(encoding="utf-8"))
 
 
 def exported_files(folder: Path) -> tuple[Artifact, ...]:

@@ -11,6 +11,7 @@ Conventions, stated once:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -441,3 +442,14 @@ class RunRecord:
     provenance: dict[str, str]
     gates: tuple[Gate, ...] = ()
     setbacks: tuple[Setback, ...] = ()
+
+    @property
+    def reference(self) -> ModelRow | None:
+        """What int8 is compared with: the row of `reference_key`."""
+        key = reference_key([row.key for row in self.rows])
+        return next((row for row in self.rows if row.key == key), None)
+
+
+def reference_key(keys: Sequence[str]) -> str:
+    """Returns the row that int8 is compared with: the float student trained as long, if there."""
+    return "student-float" if "student-float" in keys else "student"

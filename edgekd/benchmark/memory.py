@@ -1,7 +1,7 @@
 """How much memory a process needs to open and run a model file, on this computer.
 
-Started as ``python -m edgekd.benchmark.memory FILE NATIVE`` it measures itself: the highest resident
-memory once the file has run, less the resident memory with the runtime loaded and nothing open.
+Started as ``python -m edgekd.benchmark.memory FILE NATIVE`` it measures itself: the highest
+resident memory once the file has run, less that with the runtime loaded and nothing open.
 That holds weights, packed weights and the arena of activations, and not the runtime's own code.
 ``NATIVE`` is 1 where int8 activations stay int8 on x86.
 """

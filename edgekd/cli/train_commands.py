@@ -75,12 +75,13 @@ def figures(metrics: dict[str, Any]) -> str:
 def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - as above
     recipe, out, progress, device = prepared(name, options)
     from edgekd.pipeline import compress as run
-    from edgekd.report.record import from_json, to_json
+    from edgekd.report.record import to_json
+    from edgekd.runfolder import finished_record
 
     try:
         record = run(recipe, out, progress=progress, torch_device=device, until=until)
     except GateError:
-        print_run(from_json((out / "report" / "report.json").read_text(encoding="utf-8")), out)
+        print_run(finished_record(out), out)
         raise
     if options["as_json"]:
         click.echo(to_json(record) if record else json.dumps({"run": str(out), "until": until}))

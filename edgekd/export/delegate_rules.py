@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from onnx import TensorProto
 
 from edgekd.device import Device
-from edgekd.export.onnx_questions import activation_conversions
+from edgekd.export.onnx_questions import activation_conversions, unlisted
 from edgekd.export.rules import Breach, Rule
 from edgekd.modelfile.onnx_graph import OnnxGraph
 from edgekd.modelfile.tflite_graph import TfliteGraph
@@ -53,9 +53,8 @@ def on_gpu(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
 
 def in_qnn(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields operators that the execution provider leaves to the CPU."""
-    for node in graph.nodes:
-        if node.domain in ("", "ai.onnx") and node.op_type not in _QNN_OPERATORS:
-            yield Breach(where=node.name, message=f"{node.op_type} stays on the CPU")
+    for node in unlisted(graph, _QNN_OPERATORS):
+        yield Breach(where=node.name, message=f"{node.op_type} stays on the CPU")
 
 
 def unsigned(graph: OnnxGraph, device: Device) -> Iterator[Breach]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,21 @@ from edgekd.modelfile.onnx_graph import OnnxGraph
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+OWN_DOMAIN = ("", "ai.onnx")
+"""Names of the domain of ONNX's own operators."""
 
 
 def activation_conversions(graph: OnnxGraph) -> Iterator[NodeProto]:
     """Yields the Q and DQ nodes of activations."""
     for node in graph.nodes:
         if node.op_type in CONVERSIONS and node.input[0] not in graph.constants:
+            yield node
+
+
+def unlisted(graph: OnnxGraph, known: Collection[str]) -> Iterator[NodeProto]:
+    """Yields ONNX's own operators that are not among the known ones."""
+    for node in graph.nodes:
+        if node.domain in OWN_DOMAIN and node.op_type not in known:
             yield node
 
 

@@ -10,6 +10,7 @@ from onnx import NodeProto, TensorProto
 
 from edgekd.device import Device
 from edgekd.export.onnx_questions import (
+    OWN_DOMAIN,
     WEIGHTED,
     activation_conversions,
     attribute,
@@ -35,7 +36,7 @@ _TYPE_NAMES = {TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 def own_domain(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields operators that are not ONNX's own: they run where somebody wrote them."""
     for node in graph.nodes:
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in OWN_DOMAIN:
             yield Breach(where=node.name, message=f"{node.domain}.{node.op_type} is not ONNX's own")
 
 
@@ -67,7 +68,7 @@ def opset(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields an operator set newer than the device's runtime parses."""
     highest = device.quantization.opset
     for item in graph.model.opset_import:
-        if item.domain in ("", "ai.onnx") and item.version > highest:
+        if item.domain in OWN_DOMAIN and item.version > highest:
             yield Breach(
                 where=graph.path.name,
                 message=f"operator set {item.version}; {device.runtime.name} "

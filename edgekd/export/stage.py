@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from onnx import ModelProto
+from torch import nn
 from torch.fx import GraphModule
 
 import edgekd
@@ -99,14 +100,10 @@ class _Writer:
         return onnx_labels(self.card.classes)
 
     def onnx(self, graphs: Graphs) -> list[Artifact]:
-        names, opset = self.names, self.device.quantization.opset
-        example = torch.zeros(self.card.input_shape)
-        floating = onnx_file.onnx_model(graphs.floating, example, names, opset)
-        models = [("float.onnx", floating, Precision.FLOAT32, False)]
+        models = [("float.onnx", self._model(graphs.floating), Precision.FLOAT32, False)]
         if self.device.allows(Format.ONNX, Precision.FLOAT16):
-            half = onnx_file.half_precision(graphs.floating)
-            model = onnx_file.onnx_model(half, example, names, opset)
-            models.append(("float16.onnx", model, Precision.FLOAT16, False))
+            half = self._model(onnx_file.half_precision(graphs.floating))
+            models.append(("float16.onnx", half, Precision.FLOAT16, False))
         artifacts = []
         for name, model, precision, host in (*models, *self._integer_onnx(graphs)):
             contract = self._contract(precision, host=host)
@@ -116,16 +113,17 @@ class _Writer:
                 artifacts.append(self._with_tail(name, model, contract))
         return artifacts
 
+    def _model(self, graph: nn.Module) -> ModelProto:
+        example, opset = torch.zeros(self.card.input_shape), self.device.quantization.opset
+        return onnx_file.onnx_model(graph, example, self.names, opset)
+
     def _integer_onnx(self, graphs: Graphs) -> list[tuple[str, ModelProto, Precision, bool]]:
         """Returns name, model, precision and whether it is the host's form, of the int8 files."""
         if graphs.integer is None or graphs.complete is None:
             return []
-        names, opset = self.names, self.device.quantization.opset
-        example = torch.zeros(self.card.input_shape)
-        integer = onnx_file.onnx_model(graphs.integer, example, names, opset)
-        complete = integer
+        integer = complete = self._model(graphs.integer)
         if graphs.complete is not graphs.integer:
-            complete = onnx_file.onnx_model(graphs.complete, example, names, opset)
+            complete = self._model(graphs.complete)
         models = []
         if self.device.quantization.activation_dtype_onnx == "int8":
             models.append(("int8.onnx", integer, Precision.INT8, False))

@@ -18,6 +18,7 @@ from edgekd.export.onnx_questions import (
     activation_conversions,
     attribute,
     behind_pair,
+    unlisted,
 )
 from edgekd.export.rules import Breach, Rule
 from edgekd.modelfile.onnx_graph import OnnxGraph
@@ -89,12 +90,9 @@ _SAME_TYPE = ("Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Max", "Min"
 def parsed(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields operators that the parser does not know."""
     known = _PARSED[8 if device.runtime.version.startswith("8") else 10]
-    for node in graph.nodes:
-        if node.domain in ("", "ai.onnx") and node.op_type not in known:
-            yield Breach(
-                where=node.name,
-                message=f"{node.op_type} is not parsed by TensorRT {device.runtime.version}",
-            )
+    for node in unlisted(graph, known):
+        message = f"{node.op_type} is not parsed by TensorRT {device.runtime.version}"
+        yield Breach(where=node.name, message=message)
 
 
 def integer_arithmetic(graph: OnnxGraph, device: Device) -> Iterator[Breach]:

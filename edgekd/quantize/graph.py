@@ -108,11 +108,6 @@ def frozen(graph: GraphModule) -> GraphModule:
     return graph
 
 
-def fuses(graph: GraphModule) -> bool:
-    """Returns whether the target rounds less than a runtime that rounds every tensor."""
-    return any(_is_passive(module) for module in graph.modules())
-
-
 def converted(
     graph: GraphModule, outputs: int, *, fold_weights: bool, complete: bool = False
 ) -> GraphModule:
@@ -131,6 +126,17 @@ def converted(
         if not complete:
             _without_passive(kept)
         return cast(GraphModule, convert_pt2e(kept, fold_quantize=fold_weights))
+
+
+def placements(graph: GraphModule, outputs: int) -> tuple[GraphModule, GraphModule]:
+    """Returns the converted graph as the target rounds and as every tensor is rounded.
+
+    With folded weights; the very same graph twice where the target rounds every tensor.
+    """
+    target = converted(graph, outputs, fold_weights=True)
+    if not any(_is_passive(module) for module in graph.modules()):
+        return target, target
+    return target, converted(graph, outputs, fold_weights=True, complete=True)
 
 
 def _without_passive(graph: GraphModule) -> None:

@@ -142,7 +142,7 @@ def after_int8(record: RunRecord) -> tuple[tuple[str, ...], tuple[ChangeLine, ..
     Empty where there is no int8 file with accuracy, or nothing to compare it with.
     """
     rows = {row.key: row for row in record.rows}
-    reference = rows.get("student-float") or rows.get("student")
+    reference = record.reference
     files = [rows[key] for key in ("int8-onnx", "int8-onnx-host", "int8-tflite") if key in rows]
     files = [row for row in files if row.metrics is not None]
     if reference is None or reference.metrics is None or not files:

@@ -103,7 +103,7 @@ def _timing_notes(record: RunRecord) -> list[Text]:
 
 
 def _comparison_table(record: RunRecord) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table = _bare_table()
     for line in comparison_lines(record):
         table.add_row(
             Text(_printable(f"{line.of} minus {line.minus}")),
@@ -114,13 +114,20 @@ def _comparison_table(record: RunRecord) -> Table:
     return table
 
 
+def _bare_table() -> Table:
+    return Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+
+
+def _state(passed: bool) -> Text:
+    return Text("PASS", style="green") if passed else Text("FAIL", style="bold red")
+
+
 def _check_table(checks: tuple[Check, ...]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table = _bare_table()
     table.add_column(no_wrap=True)
     for check in checks:
-        style = "green" if check.passed else "bold red"
         table.add_row(
-            Text("PASS" if check.passed else "FAIL", style=style),
+            _state(check.passed),
             Text(_printable(check.name)),
             _figure_and_culprit(check),
             Text(_printable(f"mark: {check.mark}"), style="dim"),
@@ -129,12 +136,11 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
 
 
 def _gate_table(gates: tuple[Gate, ...]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table = _bare_table()
     table.add_column(no_wrap=True)
     for gate in gates:
-        style = "green" if gate.passed else "bold red"
         table.add_row(
-            Text("PASS" if gate.passed else "FAIL", style=style),
+            _state(gate.passed),
             Text(gate.name),
             Text(_printable(gate.model)),
             Text(_printable(gate.found)),
@@ -152,7 +158,7 @@ def _figure_and_culprit(check: Check) -> Text:
 
 
 def _file_table(record: RunRecord) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table = _bare_table()
     table.add_column()
     table.add_column(overflow="fold")
     for row in record.rows:

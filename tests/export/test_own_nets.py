@@ -79,12 +79,11 @@ def quantized(net: nn.Module, own: OwnCard, pixels: Pixels, board: str) -> tuple
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 128) / 128
     graphs.calibrate(prepared, images.split(4))
     frozen, count = graphs.frozen(prepared), len(outputs)
-    integer = graphs.converted(frozen, count, fold_weights=True)
-    complete = graphs.converted(frozen, count, fold_weights=True, complete=True)
+    integer, complete = graphs.placements(frozen, count)
     built = Graphs(
         floating=graphs.only_outputs(folded, count),
         integer=integer,
-        complete=complete if graphs.fuses(frozen) else integer,
+        complete=complete,
         unfolded=graphs.converted(frozen, count, fold_weights=False, complete=True),
         outputs=outputs,
     )
