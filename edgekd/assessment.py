@@ -10,7 +10,6 @@ import numpy as np
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.latency import measure_latency
-from edgekd.benchmark.memory import peak_memory
 from edgekd.benchmark.predict import predict_latency
 from edgekd.data.image import read_image
 from edgekd.device import Device
@@ -18,6 +17,7 @@ from edgekd.machine import is_x86
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile import read_operators
+from edgekd.modelfile.memory import peak_memory
 from edgekd.progress import Progress
 from edgekd.sections import BenchmarkSection
 from edgekd.types import (

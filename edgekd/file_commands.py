@@ -25,6 +25,7 @@ from edgekd.gates import judge
 from edgekd.methods import METHODS
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
+from edgekd.modelfile.memory import try_out
 from edgekd.modelfile.runner import open_runner
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, dump_recipe, override
@@ -48,6 +49,9 @@ from edgekd.types import (
 
 Metrics = DetectionMetrics | ClassificationMetrics
 
+SHOWN = 3
+"""Places of one rule that an inspection shows people."""
+
 
 def evaluate_files(
     models: Sequence[Path], data: Path | None, split: str, threads: int, progress: Progress
@@ -64,6 +68,7 @@ def evaluate_files(
         if path.suffix == ".safetensors":
             predictions, classes = _checkpoint_predictions(path, dataset, progress)
         else:
+            try_out(path)
             model = FileModel(path, threads)
             classes = model.contract.classes
             _require_classes(path, classes, dataset)
@@ -121,6 +126,7 @@ def bench_file(model: Path, target: str | None, threads: int, runs: int) -> Late
             )
         return predicted
     read_operators(model)  # A damaged file must not pass for one without a contract.
+    try_out(model)
     contract = _contract(model)
     native = contract is not None and contract.int8_native
     runner = open_runner(model, threads=threads, int8_native=native)
@@ -158,6 +164,7 @@ def predict_images(
         ModelError: The file is no detector of ours.
         DataError: An image cannot be read, or there is none.
     """
+    try_out(model)
     opened = FileModel(model)
     if opened.contract.task is not Task.DETECTION:
         raise ModelError(f"{model}: a classifier draws no boxes; use `edgekd eval`")
@@ -287,8 +294,19 @@ def inspection_lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"output: {output['name']} {output['dtype']} {output['layout']} {shape}{grid}"
     if found["rules_of"]:
         yield f"rules of {found['rules_of']}: {found['errors']} broken"
-    for finding in found["findings"]:
-        yield f"  {finding['level']} {finding['rule']} at {finding['where']}: {finding['message']}"
+    yield from _finding_lines(found["findings"])
+
+
+def _finding_lines(findings: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yields the first places of each rule, and how many more there are."""
+    places: dict[str, list[dict[str, Any]]] = {}
+    for finding in findings:
+        places.setdefault(finding["rule"], []).append(finding)
+    for rule, members in places.items():
+        for finding in members[:SHOWN]:
+            yield f"  {finding['level']} {rule} at {finding['where']}: {finding['message']}"
+        if len(members) > SHOWN:
+            yield f"  ... and {len(members) - SHOWN} more places of {rule}; --json lists them"
 
 
 def _grid(scale: float | None, zero_point: int | None) -> str:

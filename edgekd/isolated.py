@@ -10,11 +10,16 @@ class IsolatedError(Exception):
     """The process ended without an answer; the message says why, in one line."""
 
 
+class CrashedError(IsolatedError):
+    """The process was ended by a signal, or did not end in time."""
+
+
 def last_line(module: str, *arguments: str, timeout_s: float) -> str:
     """Returns the last line that ``python -m module`` prints.
 
     Raises:
-        IsolatedError: It crashed, failed, or took too long.
+        CrashedError: It crashed or took too long.
+        IsolatedError: It failed.
     """
     command = [sys.executable, "-m", module, *arguments]
     try:
@@ -27,9 +32,9 @@ def last_line(module: str, *arguments: str, timeout_s: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise IsolatedError(f"did not answer within {timeout_s:.0f} s") from error
+        raise CrashedError(f"did not answer within {timeout_s:.0f} s") from error
     if done.returncode < 0:
-        raise IsolatedError(f"crashed with signal {-done.returncode}")
+        raise CrashedError(f"crashed with signal {-done.returncode}")
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise IsolatedError(said[-1] if said else f"exit code {done.returncode}")

@@ -108,7 +108,10 @@ def finished_record(run: Path) -> RunRecord:
     path = run / "report" / "report.json"
     if not path.is_file():
         raise RunError(f"{run}: no report there; `edgekd compress --out {run} ...` makes one")
-    return from_json(path.read_text(encoding="utf-8"))
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (RunError, OSError, UnicodeDecodeError) as unreadable:
+        raise RunError(f"{path}: cannot be read: {unreadable}") from unreadable
 
 
 def exported_files(folder: Path) -> tuple[Artifact, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 import edgekd
 from edgekd.bundle.manifest import MANIFEST
 from edgekd.errors import RunError
+from edgekd.modelfile.memory import try_out
 from edgekd.replay import BundleError, read_manifest, replay
 
 TIMEOUT_S = 600
@@ -43,9 +44,15 @@ def verify(bundle: Path, host: str | None = None) -> dict[str, Any]:
     Raises:
         RunError: The bundle is unreadable, no file in it can be run there, or the host is out of
             reach or lacks something.
+        ModelError: A file in it crashes its runtime here.
     """
     try:
-        return replay(bundle) if host is None else _on_host(bundle, host)
+        if host is not None:
+            return _on_host(bundle, host)
+        for name in read_manifest(bundle):
+            if name.endswith((".onnx", ".tflite")):
+                try_out(bundle / name)
+        return replay(bundle)
     except BundleError as unusable:
         raise RunError(str(unusable)) from unusable
 

@@ -118,7 +118,10 @@ def assemble(
             samples.append(_sample(image, size, classes, ignored, len(samples) + 1, found))
     if not samples:
         kinds = ", ".join(f"{kind} {count}" for kind, count in _kinds(found).items())
-        raise DataError(f"{root}: split {request.split!r} has no usable image ({kinds or 'empty'})")
+        first = f"; {found[0].path.name}: {found[0].detail}" if found else ""
+        raise DataError(
+            f"{root}: split {request.split!r} has no usable image ({kinds or 'empty'}{first})"
+        )
     return Dataset(
         name=root.name,
         task=Task.DETECTION,

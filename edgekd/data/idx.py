@@ -24,6 +24,7 @@ _NO_BOXES = np.empty((0, 4), np.float32)
 _NO_AREAS = np.empty(0, np.float32)
 _NO_LABELS = np.empty(0, np.int64)
 _BLOCK = 1 << 20
+_MOST_LABELS = 1 << 27
 
 
 def image_files(root: Path) -> dict[str, Path]:
@@ -149,6 +150,10 @@ def _labels(images: Path) -> NDArray[np.int64]:
                     f"{path}: not an IDX file of 8-bit labels (first bytes {header[:4]!r})"
                 )
             (count,) = struct.unpack(">I", header[4:])
+            if count > _MOST_LABELS:
+                raise DataError(
+                    f"{path}: announces {count} labels; at most {_MOST_LABELS} are read"
+                )
             labels = file.read(count + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +16,7 @@ NOTES = frozenset({"made-split", "subset"})
 """Kinds of problem that only say what was chosen; never an error under ``--strict``."""
 
 _HELD_OUT = 0.2
+_LONGEST_NAME = 255
 _ALIASES = {"valid": "val", "validation": "val", "trainval": "train", "testing": "test"}
 _WORD = re.compile(r"(?<![a-z])(trainval|train|validation|valid|val|testing|test)(?![a-z])")
 
@@ -144,7 +146,7 @@ def inside(folder: Path, relative: str, source: Path) -> Path:
         source: That file, for the message.
 
     Raises:
-        DataError: The path is absolute or climbs with ``..``.
+        DataError: The path is absolute, climbs with ``..``, or is none that a disk can hold.
     """
     windows = PureWindowsPath(relative)
     absolute = PurePosixPath(relative).is_absolute() or bool(windows.anchor)
@@ -152,6 +154,12 @@ def inside(folder: Path, relative: str, source: Path) -> Path:
         raise DataError(
             f"{source}: path {relative!r} leaves the data set {folder}; legal: a path inside it"
         )
+    try:
+        longest = max((len(os.fsencode(part)) for part in windows.parts), default=0)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{source}: path {relative!r} cannot be a file's name") from error
+    if longest > _LONGEST_NAME:
+        raise DataError(f"{source}: path {relative[:40]!r}... has a name of {longest} bytes")
     return folder / relative.replace("\\", "/")
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from pathlib import Path
+from typing import Generic, Literal, Protocol, TypeVar
 
 from edgekd.device import Device
+from edgekd.errors import ModelError
 
-Graph = TypeVar("Graph")
+
+class _FromFile(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+Graph = TypeVar("Graph", bound=_FromFile)
 Level = Literal["error", "advice"]
 
 
@@ -51,15 +59,29 @@ class Rule(Generic[Graph]):
 
 
 def apply_rules(rules: Iterable[Rule[Graph]], graph: Graph, device: Device) -> list[Finding]:
-    """Returns what the rules find, rule by rule and in the order of execution."""
-    return [
-        Finding(
-            rule=rule.id,
-            level=rule.level,
-            where=breach.where,
-            message=breach.message,
-            source=rule.source,
-        )
-        for rule in rules
-        for breach in rule.check(graph, device)
-    ]
+    """Returns what the rules find, rule by rule and in the order of execution.
+
+    Raises:
+        ModelError: The graph is not what the format says that a graph is, such as a convolution
+            without weights, so that a rule has nothing to look at.
+    """
+    findings = []
+    for rule in rules:
+        try:
+            breaches = list(rule.check(graph, device))
+        except (LookupError, TypeError, ValueError, AttributeError) as malformed:
+            raise ModelError(
+                f"{graph.path}: malformed where {rule.id} looks: "
+                f"{type(malformed).__name__}: {malformed}"
+            ) from malformed
+        findings += [
+            Finding(
+                rule=rule.id,
+                level=rule.level,
+                where=breach.where,
+                message=breach.message,
+                source=rule.source,
+            )
+            for breach in breaches
+        ]
+    return findings

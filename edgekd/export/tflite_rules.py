@@ -93,7 +93,7 @@ def builtin(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
     for operator in graph.operators:
         if operator.native == "CUSTOM" and operator.custom not in _REGISTERED:
             yield Breach(
-                where=operator.outputs[0].name,
+                where=operator.outputs[0].name if operator.outputs else operator.custom,
                 message=f"custom operator {operator.custom!r}; the board's runtime has no kernel",
             )
 
@@ -101,9 +101,9 @@ def builtin(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
 def integer_border(graph: TfliteGraph, device: Device) -> Iterator[Breach]:
     """Yields float inputs and outputs of an integer network, converted on the board each time."""
     for operator in graph.operators:
-        entry, end = operator.inputs[0], operator.outputs[0]
         if operator.native not in ("QUANTIZE", "DEQUANTIZE"):
             continue
+        entry, end = operator.inputs[0], operator.outputs[0]
         if entry in graph.inputs and entry.dtype.startswith("FLOAT"):
             yield Breach(where=entry.name, message="input is float; int8 needs no conversion")
         if end in graph.outputs and end.dtype.startswith("FLOAT"):

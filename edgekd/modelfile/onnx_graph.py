@@ -30,7 +30,7 @@ class OnnxGraph:
         producers: The node that makes a tensor.
         consumers: The nodes that read a tensor, in the order of execution.
         shapes: A dimension known only at run time is -1.
-        types: Element types, as in ``onnx.TensorProto``.
+        types: Element types, as in ``onnx.TensorProto``, where they are known.
     """
 
     path: Path
@@ -178,6 +178,11 @@ def _indexed(path: Path, model: onnx.ModelProto) -> OnnxGraph:
         if tensor.HasField("shape"):
             sizes = tuple(size.dim_value if size.dim_value > 0 else -1 for size in tensor.shape.dim)
             shapes.setdefault(item.name, sizes)
+    # Undefined is what shape inference leaves where it knows no better.
+    types = {name: kind for name, kind in types.items() if kind != TensorProto.UNDEFINED}
+    for name, kind in types.items():
+        if kind not in TensorProto.DataType.values():
+            raise ModelError(f"{path}: tensor {name!r} has the unknown element type {kind}")
     return OnnxGraph(
         path=path,
         model=model,

@@ -159,8 +159,9 @@ class _Folding:
         producer = self._graph.producers.get(name)
         if producer is not None and producer.op_type == "DequantizeLinear":
             source = producer.input[0]
-            if self._graph.types.get(source) != TensorProto.FLOAT:
-                return self._graph.elements(name) * item_bytes(self._graph.types[source])
+            stored = self._graph.types.get(source, TensorProto.FLOAT)
+            if stored != TensorProto.FLOAT:
+                return self._graph.elements(name) * item_bytes(stored)
         readers = self._graph.consumers.get(name, [])
         quantized = readers and all(reader.op_type == "QuantizeLinear" for reader in readers)
         if name in self._integer and quantized:

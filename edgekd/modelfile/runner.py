@@ -127,10 +127,13 @@ class OnnxRunner:
         """Returns the outputs for one input, in the order of the graph's outputs.
 
         Raises:
-            ModelError: The input's type or shape is not the file's.
+            ModelError: The input's type or shape is not the file's, or an operator fails.
         """
         _check_input(self.path, self.input, inputs)
-        return list(self._session.run(None, {self.input.name: inputs}))
+        try:
+            return list(self._session.run(None, {self.input.name: inputs}))
+        except Exception as failed:  # As above.
+            raise ModelError(f"{self.path}: fails in ONNX Runtime: {failed}") from failed
 
 
 class TfliteRunner:
@@ -172,11 +175,14 @@ class TfliteRunner:
         """Returns copies of the outputs for one input, in the order of the subgraph's outputs.
 
         Raises:
-            ModelError: The input's type or shape is not the file's.
+            ModelError: The input's type or shape is not the file's, or an operator fails.
         """
         _check_input(self.path, self.input, inputs)
-        self._interpreter.set_tensor(self._input_index, inputs)
-        self._interpreter.invoke()
+        try:
+            self._interpreter.set_tensor(self._input_index, inputs)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as failed:
+            raise ModelError(f"{self.path}: fails in {self.runtime}: {failed}") from failed
         return [self._interpreter.get_tensor(index) for index in self._output_indices]
 
 

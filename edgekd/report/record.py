@@ -187,8 +187,11 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _decode_array(value: dict[str, Any], where: str) -> NDArray[Any]:
     try:
-        return np.array(value["values"], dtype=value["dtype"]).reshape(value["shape"])
-    except (KeyError, TypeError, ValueError) as error:
+        kind = np.dtype(value["dtype"])
+        if kind.kind not in "fiu":
+            _refuse(f"{where}.dtype", repr(value["dtype"]), "a number's type")
+        return np.array(value["values"], dtype=kind).reshape(value["shape"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"run record: {where} is not an array: {error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgekd.modelfile.memory import try_out
 from edgekd.teacher.black_box import BlackBoxTeacher, load_black_box_card
 from edgekd.teacher.frozen import padded_objects
 from edgekd.training.lesson import Lesson, TeacherForm
@@ -25,7 +26,9 @@ class BoxTeacher:
     """
 
     def __init__(self, card: Path, classes: tuple[str, ...]) -> None:
-        self._detector = BlackBoxTeacher(load_black_box_card(card), classes)
+        declared = load_black_box_card(card)
+        try_out(declared.model)
+        self._detector = BlackBoxTeacher(declared, classes)
         self.form = TeacherForm(name=card.stem)
         self.size: tuple[int, int] | None = None
         self.gives = frozenset({"objects"})

@@ -8,6 +8,7 @@ that fill the same shelf at once all end in a record that is either whole or mad
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 
 from edgekd.errors import RunError
 from edgekd.files import write_atomic
+from edgekd.strict import from_mapping
 
 Arrays = tuple[NDArray[np.generic], ...]
 
 _SUM_BYTES = 4
+_MOST_ELEMENTS = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,20 @@ class Slot:
     dtype: str
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        try:
+            np.dtype(self.dtype)
+        except TypeError as error:
+            raise ValueError(f"dtype {self.dtype!r}: {error}") from error
+        if min(self.shape, default=0) < 0 or math.prod(self.shape) > _MOST_ELEMENTS:
+            raise ValueError(
+                f"shape {list(self.shape)}; legal: sizes from 0, at most {_MOST_ELEMENTS} values"
+            )
+
     @property
     def size_bytes(self) -> int:
         """Bytes that the array takes."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 class Shelf:
@@ -84,10 +97,11 @@ class Shelf:
             return None
         try:
             entries = json.loads(card.read_text(encoding="utf-8"))
-            slots = [Slot(str(np.dtype(e["dtype"])), tuple(e["shape"])) for e in entries]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{card}: not the form of a teacher cache ({error})") from error
-        return cls(folder, slots)
+        if not isinstance(entries, list):
+            raise RunError(f"{card}: not the form of a teacher cache (no list)")
+        return cls(folder, [from_mapping(Slot, entry, str(card), RunError) for entry in entries])
 
     def keep(self, number: int, arrays: Arrays) -> None:
         """Writes one record."""

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.benchmark.memory import peak_memory
 from edgekd.errors import ModelError
+from edgekd.modelfile.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a peak")
 
