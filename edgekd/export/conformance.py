@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.device import Device
@@ -32,7 +32,13 @@ class RuleInfo:
     summary: str
 
 
-def check_conformance(path: Path, device: Device, delegates: Iterable[str] = ()) -> list[Finding]:
+_KEEPABLE = ("conv_2d", "depthwise_conv_2d", "fully_connected", "add", "mul", "pad")
+"""TFLite operators that a layer which is kept in float may consist of."""
+
+
+def check_conformance(
+    path: Path, device: Device, delegates: Iterable[str] = (), *, keeps_float: bool = False
+) -> list[Finding]:
     """Returns every place where a file breaks a rule of its format or of the device's runtime.
 
     An empty list means that no rule here is broken; it does not mean that the file was run.
@@ -41,10 +47,14 @@ def check_conformance(path: Path, device: Device, delegates: Iterable[str] = ())
         path: An ``.onnx`` or ``.tflite`` file.
         device: Whose runtime executes it.
         delegates: Accelerators, of `DELEGATES`, whose rules apply too.
+        keeps_float: Whether layers of the int8 file were trained in float.
 
     Raises:
         ModelError: The file cannot be read, or a delegate takes files of another kind.
     """
+    if keeps_float:
+        islands = (*device.quantization.float_islands, *_KEEPABLE)
+        device = replace(device, quantization=replace(device.quantization, float_islands=islands))
     suffix = path.suffix.lower()
     for name in delegates:
         if DELEGATES.get(name) != suffix:

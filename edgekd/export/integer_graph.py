@@ -7,6 +7,8 @@ trained graph, the ONNX file and the TFLite file are read into the same record. 
 transposes, reshapes, pads, concatenations, nearest resizes, copies between NCHW and NHWC.
 
 Converters merge, split, reorder and invent moves freely, so moves are not compared one by one.
+Layers that are kept in float are operators too: their weight, what they make, or both are floats.
+
 Every element that an operator makes gets a number, its *address*; a move is applied to the array of
 addresses instead of the values. What an operator reads is then an array of addresses, whatever the
 way that led there, and two operators read the same where these arrays are equal.
@@ -42,19 +44,25 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weight:
-    """Quantized weight and bias of an operator.
+    """Weight and bias of an operator.
 
     Attributes:
-        values: ``(O, I / groups, kH, kW)`` or ``(O, I)``.
-        scales: ``(O,)``.
+        values: ``(O, I / groups, kH, kW)`` or ``(O, I)``; int8, or floats of a layer that is kept
+            in float.
+        scales: ``(O,)``; ones where the values are floats.
         bias: ``(O,)`` real values, zeros where there is none.
         bias_step: ``(O,)`` grid of an integer bias, zeros where the file keeps it float.
     """
 
-    values: IntArray
+    values: IntArray | NDArray[np.float32]
     scales: Reals
     bias: Reals
     bias_step: Reals
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is quantized here."""
+        return self.values.dtype != np.int8
 
 
 def each(stored: Addresses) -> Addresses:
@@ -64,16 +72,16 @@ def each(stored: Addresses) -> Addresses:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerOperator:
-    """One operator that computes, between quantized tensors.
+    """One operator that computes, between quantized tensors save where layers are kept in float.
 
     Attributes:
         name: In its file, for messages.
         kind: ``conv`` and ``linear``, which have a weight; ``add``, ``mul``, ``sigmoid``,
             ``requantize``, ``max_pool``, ``mean`` and ``softmax``, which make each value from a row
             of others.
-        inputs: Names of quantized tensors, without constants.
-        output: Name of the quantized tensor that it makes.
-        grid: Of the output.
+        inputs: Names of tensors, without constants.
+        output: Name of the tensor that it makes.
+        grid: Of the output; None for one that stays in float.
         relu: Upper bound of the fused activation: None without one, ``inf`` for ReLU, 6.0.
         weight: Of a weighted operator.
         attributes: ``stride``, ``dilation`` and ``groups`` of a convolution.
@@ -88,7 +96,7 @@ class IntegerOperator:
     kind: str
     inputs: tuple[str, ...]
     output: str
-    grid: Grid
+    grid: Grid | None
     relu: float | None = None
     weight: Weight | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -144,6 +152,17 @@ class IntegerGraph:
     def operators(self) -> tuple[IntegerOperator, ...]:
         """The steps that compute."""
         return tuple(step for step in self.steps if isinstance(step, IntegerOperator))
+
+    @property
+    def kept(self) -> tuple[IntegerOperator, ...]:
+        """The operators that are kept in float, in whole or in what they make."""
+        return tuple(
+            operator
+            for operator in self.operators
+            if operator.grid is None
+            or (operator.weight is not None and operator.weight.is_float)
+            or any(name not in self.grids for name in operator.inputs)
+        )
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -248,7 +267,7 @@ def _key(
         rows[:, _LEADING.get(operator.kind, 0) :].sort(axis=1)
         order = np.lexsort(rows.T[::-1])
         read = [rows[order]]
-    digest = hashlib.blake2b(f"{operator.kind} {read[0].shape}".encode())
+    digest = hashlib.blake2b(f"{operator.kind} {read[0].shape} {operator.grid is None}".encode())
     digest.update(np.ascontiguousarray(read[0]).tobytes())
     if residual is not None:  # Both graphs that have one store it as NCHW.
         digest.update(b"residual" + np.ascontiguousarray(residual).tobytes())
@@ -365,18 +384,25 @@ def _input_differences(
 ) -> list[str]:
     # Sorted, for the two inputs of an addition may be stored in either order.
     ours, theirs = (
-        sorted((graph.grids[name].scale, graph.grids[name].zero_point) for name in names)
+        sorted((graph.grids.get(name) for name in names), key=_sorting)
         for graph, names in ((trained, operator.inputs), (shipped, partner.inputs))
     )
     pairs = zip(ours, theirs, strict=True)
-    texts = [text for a, b in pairs for text in _grid_differences(Grid(*a), Grid(*b), "input")]
+    texts = [text for a, b in pairs for text in _grid_differences(a, b, "input")]
     if operator.residual:
         added = trained.grids[operator.residual], shipped.grids[partner.residual]
         texts += _grid_differences(*added, "residual")
     return texts
 
 
-def _grid_differences(trained: Grid, shipped: Grid, which: str) -> list[str]:
+def _sorting(grid: Grid | None) -> tuple[float, int]:
+    return (grid.scale, grid.zero_point) if grid else (0.0, 0)
+
+
+def _grid_differences(trained: Grid | None, shipped: Grid | None, which: str) -> list[str]:
+    if trained is None or shipped is None:
+        kinds = ("float" if grid is None else "int8" for grid in (shipped, trained))
+        return [] if trained is shipped else ["{} is {}, trained {}".format(which, *kinds)]
     texts = []
     if not np.isclose(trained.scale, shipped.scale, rtol=1e-6, atol=0):
         texts.append(f"{which} scale {shipped.scale:.9g}, trained {trained.scale:.9g}")
@@ -390,11 +416,13 @@ def _weight_differences(trained: Weight | None, shipped: Weight | None) -> list[
         return [] if trained is shipped else ["a weight on one side only"]
     if trained.values.shape != shipped.values.shape:
         return [f"weight shape {shipped.values.shape}, trained {trained.values.shape}"]
+    if trained.is_float != shipped.is_float:
+        return [f"weight of {shipped.values.dtype}, trained {trained.values.dtype}"]
     changed = (trained.values != shipped.values).reshape(len(trained.values), -1).any(axis=1)
     scaled = ~np.isclose(trained.scales, shipped.scales, rtol=1e-6, atol=0)
     step = shipped.bias_step
     biased = np.abs(trained.bias - shipped.bias) > 0.501 * step + 1e-6 * np.abs(trained.bias) + 1e-9
-    found = {"int8 weights": changed, "weight scales": scaled, "biases": biased}
+    found = {f"{trained.values.dtype} weights": changed, "weight scales": scaled, "biases": biased}
     return [
         f"{what} of channels {np.flatnonzero(channels)[:8].tolist()} differ"
         for what, channels in found.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from edgekd.modelfile.onnx_graph import load_onnx
 
-Integers = NDArray[np.int8]
+Integers = NDArray[Any]
+"""int8, or float32 of a layer that is kept in float."""
 
 
 def tflite_intermediates(
     path: Path, indices: Mapping[str, int], images: NDArray[np.int8]
 ) -> dict[str, Integers]:
-    """Returns every tensor, ``(B, *shape)``, as LiteRT's reference kernels have it.
+    """Returns every tensor, ``(B, *shape)``, int8 or float, as LiteRT's reference kernels have it.
 
     Args:
         path: The int8 file.
@@ -44,9 +46,9 @@ def tflite_intermediates(
 
 
 def onnx_intermediates(
-    path: Path, names: Sequence[str], images: NDArray[np.float32]
+    path: Path, names: Sequence[str], floats: Sequence[str], images: NDArray[np.float32]
 ) -> dict[str, Integers]:
-    """Returns every named tensor that the file quantizes, ``(B, *shape)``, as int8.
+    """Returns every named tensor that the file quantizes, ``(B, *shape)``, as int8, and floats.
 
     The tensors are made outputs of a copy in memory, for ONNX Runtime, whose option
     ``session.qdqisint8allowed`` keeps int8 activations int8 on x86, as on Arm, instead of rewriting
@@ -54,14 +56,15 @@ def onnx_intermediates(
 
     Args:
         path: The int8 (or uint8) file.
-        names: Tensors; those that stay float between two moves are left out.
+        names: Quantized tensors; those that stay float between two moves are left out.
+        floats: Tensors of layers that are kept in float.
         images: ``(B, C, H, W)`` float inputs.
     """
     import onnxruntime
 
     model = load_onnx(path)
     integer = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    names = [name for name in names if name in integer]
+    names = [name for name in names if name in integer] + list(floats)
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = onnxruntime.SessionOptions()
@@ -78,7 +81,7 @@ def onnx_intermediates(
     }
 
 
-def _as_int8(values: NDArray[np.generic]) -> Integers:
+def _as_int8(values: Integers) -> Integers:
     if values.dtype == np.uint8:
         return (values.astype(np.int16) - 128).astype(np.int8)
-    return values.astype(np.int8)
+    return values if values.dtype == np.float32 else values.astype(np.int8)

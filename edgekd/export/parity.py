@@ -32,6 +32,8 @@ from edgekd.export.replay import gather, replay
 from edgekd.types import Check
 
 WITHIN_ONE = 0.999
+FLOAT_STEP = 1e-5
+"""What counts as one step in a float tensor, relative to its largest value."""
 SAMPLING = 1.05
 """Allowance for the sample of images in the end-to-end mark. The trained graph's arithmetic is all
 but ONNX Runtime's, so that their distances to a third runtime are equal but for chance."""
@@ -43,13 +45,13 @@ Steps = Sequence[NDArray[np.int16]]
 def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Alignment) -> Check:
     """Returns whether every weight, scale, zero point and bias in the file is the trained one."""
     found = parameter_differences(trained, shipped, pairs)
-    weights = sum(p.weight is not None for p, _ in pairs)
+    weights = sum(p.weight is not None and not p.weight.is_float for p, _ in pairs)
     return Check(
         name=f"parity/parameters/{shipped.source}",
         passed=not found,
         figure=(
             f"{len(pairs)} operators, {weights} int8 weights byte-equal, scales, zero points and "
-            "biases equal"
+            f"biases equal{_kept(trained)}"
             if not found
             else f"{len(found)} differences: {found[0].what}"
         ),
@@ -63,7 +65,7 @@ def check_operators(
     trained: IntegerGraph,
     shipped: IntegerGraph,
     pairs: Alignment,
-    integers: Mapping[str, NDArray[np.int8]],
+    integers: Mapping[str, NDArray[Any]],
     runtime: str,
 ) -> Check:
     """Returns whether every operator, replayed exactly from the runtime's own inputs, agrees.
@@ -72,7 +74,8 @@ def check_operators(
         trained: Gives the parameters.
         shipped: Gives the names of tensors in the file.
         pairs: From `align`.
-        integers: The runtime's value of every tensor of ``shipped``, as stored.
+        integers: The runtime's value of every tensor of ``shipped``, as stored; floats of a layer
+            that is kept in float.
         runtime: For messages.
     """
     images = _by_address(shipped, pairs, integers)
@@ -106,49 +109,60 @@ def check_operators(
     )
 
 
+def _kept(graph: IntegerGraph) -> str:
+    names = [operator.name for operator in graph.kept]
+    return f"; {len(names)} operators in float as trained: {', '.join(names)}" if names else ""
+
+
 def _by_address(
-    shipped: IntegerGraph, pairs: Alignment, integers: Mapping[str, NDArray[np.int8]]
-) -> NDArray[np.int8]:
+    shipped: IntegerGraph, pairs: Alignment, integers: Mapping[str, NDArray[Any]]
+) -> NDArray[Any]:
     """Returns ``(B, N)``: what the runtime computed, every element at its address."""
     names = [shipped.input, *(partner.output for _, partner in pairs)]
     batch = len(integers[shipped.input])
-    images = np.empty((batch, sum(pairs.shipped[name].size for name in names)), np.int8)
+    kind = np.float64 if shipped.kept else np.int8
+    images = np.empty((batch, sum(pairs.shipped[name].size for name in names)), kind)
     for name in names:
         images[:, pairs.shipped[name].ravel()] = integers[name].reshape(batch, -1)
     return images
 
 
 def _distances(
-    operator: IntegerOperator, trained: IntegerGraph, pairs: Alignment, images: NDArray[np.int8]
+    operator: IntegerOperator, trained: IntegerGraph, pairs: Alignment, images: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Returns how many values are 0, 1, 2 and more steps from exact arithmetic."""
-    read = [(operator.reads(pairs.trained[n]), trained.grids[n]) for n in operator.inputs]
+    read = [(operator.reads(pairs.trained[n]), trained.grids.get(n)) for n in operator.inputs]
     made = pairs.trained[operator.output]
     made = (as_nchw(made, trained) if operator.kind == "conv" else made).ravel()
     counts = np.zeros(4, dtype=np.int64)
     added = None
     if operator.residual:
         stored = pairs.trained[operator.residual]
-        added = (as_nchw(stored, trained), trained.grids[operator.residual])
+        added = (as_nchw(stored, trained), trained.grids.get(operator.residual))
     for values in images:
         inputs = [(gather(values, places, grid), grid) for places, grid in read]
         residual = (gather(values, *added), added[1]) if added else None
-        expected = replay(operator, inputs, residual).ravel().astype(np.int16)
-        distance = np.abs(values[made].astype(np.int16) - expected)
-        counts += np.bincount(distance.clip(max=3), minlength=4)
+        expected = replay(operator, inputs, residual).ravel().astype(np.float64)
+        distance = np.abs(values[made] - expected)
+        if operator.grid is None:  # A step is what the order of float32 sums makes.
+            distance = np.ceil(distance / (FLOAT_STEP * np.abs(expected).max(initial=1e-30)))
+        counts += np.bincount(distance.clip(max=3).astype(np.int64), minlength=4)
     return counts
 
 
 def _moved(
     shipped: IntegerGraph,
     pairs: Alignment,
-    integers: Mapping[str, NDArray[np.int8]],
-    images: NDArray[np.int8],
+    integers: Mapping[str, NDArray[Any]],
+    images: NDArray[Any],
 ) -> dict[str, float]:
-    """Returns for every move the share of values that arrived where they belong, unchanged."""
+    """Returns for every move the share of values that arrived where they belong, unchanged.
+
+    One of floats, such as a pad in front of a layer that is kept in float, is seen in that layer.
+    """
     shares = {}
     for move in shipped.moves:
-        if move.output not in integers:
+        if move.output not in integers or integers[move.output].dtype != np.int8:
             continue
         places, grid = pairs.shipped[move.output], shipped.grids[move.output]
         got = zip(images, integers[move.output], strict=True)

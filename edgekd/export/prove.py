@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from edgekd.export.coverage import (
     check_tflite_coverage,
 )
 from edgekd.export.half_proof import check_half_outputs, check_half_parameters
-from edgekd.export.integer_graph import IntegerGraph, align
+from edgekd.export.integer_graph import Alignment, IntegerGraph, align
 from edgekd.export.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.export.parity import (
     Group,
@@ -69,17 +69,19 @@ def prove(
     """
     checks: list[Check] = []
     groups: list[Group] = []
+    keeps = False
     bare = [a for a in artifacts if not a.has_tail]
     integer = [a for a in bare if a.precision is Precision.INT8]
     for graph, files in _by_placement(integer, trained) if trained else ():
         reference = integer_graph(graph)
+        keeps = keeps or bool(reference.kept)
         steps: dict[str, Steps] = {}
         for artifact in files:
             checks += _prove_file(artifact, reference, device, images)
             steps |= _runtime_steps(artifact, reference, images)
         groups.append((_trained_steps(graph, reference, images), steps))
     checks += _half_precision(bare, images)
-    checks += [_conformance(a, device) for a in bare]
+    checks += [_conformance(a, device, keeps_float=keeps) for a in bare]
     checks += [check_tail(a, images) for a in artifacts if a.has_tail]
     if any(len(steps) > 1 for _, steps in groups):
         checks.append(check_end_to_end(groups))
@@ -127,17 +129,20 @@ def _prove_file(
     artifact: Artifact, reference: IntegerGraph, device: Device, images: Pixels
 ) -> list[Check]:
     path, declared = artifact.path, device.quantization.float_islands
+    indices: dict[str, int] = {}
     if artifact.format is Format.ONNX:
         shipped = onnx_integer_graph(path)
-        runtime = device.runtimes[Format.ONNX].name if artifact.form == "board" else _ORT
-        coverage = (
-            check_onnx_coverage(path, declared)
-            if runtime == _ORT
-            else check_asked_coverage(path, declared, runtime)
-        )
     else:
         shipped, indices = tflite_graph(path)
-        coverage = check_tflite_coverage(path, declared)
+
+    def coverage(kept: Collection[str]) -> Check:
+        if artifact.format is Format.TFLITE:
+            return check_tflite_coverage(path, declared, kept)
+        runtime = device.runtimes[Format.ONNX].name if artifact.form == "board" else _ORT
+        if runtime == _ORT:
+            return check_onnx_coverage(path, declared, kept)
+        return check_asked_coverage(path, declared, runtime, kept)
+
     try:
         pairs = align(reference, shipped)
     except ProofError as error:
@@ -148,10 +153,10 @@ def _prove_file(
             mark="the file's operators are wired as the trained ones",
             culprit=str(error),
         )
-        return [wiring, coverage]
+        return [wiring, coverage(())]
     if artifact.format is Format.ONNX:
-        names = list(shipped.grids)
-        integers = onnx_intermediates(path, names, _as_float(images))
+        floats = [operator.output for operator in shipped.operators if operator.grid is None]
+        integers = onnx_intermediates(path, list(shipped.grids), floats, _as_float(images))
         runtime = "ONNX Runtime"
     else:
         integers = tflite_intermediates(path, indices, _as_int8(images))
@@ -159,8 +164,14 @@ def _prove_file(
     return [
         check_parameters(reference, shipped, pairs),
         check_operators(reference, shipped, pairs, integers, runtime),
-        coverage,
+        coverage(_kept(reference, pairs)),
     ]
+
+
+def _kept(reference: IntegerGraph, pairs: Alignment) -> frozenset[str]:
+    """Returns the names, in the file, of what was trained in float."""
+    trained = {operator.name for operator in reference.kept}
+    return frozenset(partner.name for operator, partner in pairs if operator.name in trained)
 
 
 def _runtime_steps(artifact: Artifact, reference: IntegerGraph, images: Pixels) -> dict[str, Steps]:
@@ -194,9 +205,9 @@ def _to_steps(reals: Sequence[NDArray[np.float32]], reference: IntegerGraph) -> 
     return steps
 
 
-def _conformance(artifact: Artifact, device: Device) -> Check:
+def _conformance(artifact: Artifact, device: Device, *, keeps_float: bool) -> Check:
     device = load_device("host") if artifact.form == "host" else device
-    found = check_conformance(artifact.path, device)
+    found = check_conformance(artifact.path, device, keeps_float=keeps_float)
     findings = [f for f in found if f.level == "error"]
     first = findings[0] if findings else None
     return Check(

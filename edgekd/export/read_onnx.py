@@ -137,7 +137,7 @@ class _Reader:
             self._compute(source, name, output, grid, relu)
 
     def _compute(
-        self, source: NodeProto, name: str, output: str, grid: Grid, relu: float | None
+        self, source: NodeProto, name: str, output: str, grid: Grid | None, relu: float | None
     ) -> None:
         """Adds the operator ``source``, which makes the float tensor ``name`` of ``output``."""
         shape = self._source.shapes[name]
@@ -159,9 +159,8 @@ class _Reader:
         weighted = kind in ("conv", "linear")
         tensors = source.input[:1] if weighted else source.input
         active = [n for n in tensors if n and n not in self._source.constants]
-        if any(n not in self._names for n in active):
-            self._floats.append(f"{source.op_type} {source.name}")
-            return
+        for name in active:
+            self._require(name)
         self._steps.append(
             IntegerOperator(
                 source.name,
@@ -178,6 +177,14 @@ class _Reader:
             )
         )
 
+    def _require(self, name: str) -> None:
+        """Adds the layer that makes a float tensor, where it is not there yet."""
+        source = self._source.producers.get(name)
+        if name not in self._names and source is not None:
+            self._compute(source, name, name, None, None)
+            self._names[name] = name
+            self._floats.append(f"{source.op_type} {source.name}")
+
     def _unfused(self, addition: NodeProto) -> tuple[NodeProto, str]:
         """Returns the convolution that an addition ends, and the quantized tensor that it adds.
 
@@ -185,7 +192,7 @@ class _Reader:
         """
         floats = [name for name in addition.input if name not in self._names]
         maker = self._source.producers.get(floats[0]) if len(floats) == 1 else None
-        if maker is None or maker.op_type != "Conv":
+        if maker is None or maker.op_type != "Conv" or maker.input[1] in self._source.initializers:
             return addition, ""
         (other,) = (name for name in addition.input if name != floats[0])
         return maker, self._names[other]
@@ -279,6 +286,8 @@ class _Reader:
         return Grid(float(scale), int(zero_point) - shift)
 
     def _weight(self, node: NodeProto) -> Weight:
+        if node.input[1] in self._source.initializers:
+            return self._float_weight(node)
         dequantize = self._source.producers.get(node.input[1])
         transpose = False
         if dequantize is not None and dequantize.op_type == "Transpose":
@@ -292,6 +301,15 @@ class _Reader:
         channels = len(values)
         bias = self._bias(node, channels)
         return Weight(values, np.broadcast_to(scales, (channels,)), bias, np.zeros(channels))
+
+    def _float_weight(self, node: NodeProto) -> Weight:
+        values = self._constant(node.input[1])
+        turned = node.op_type == "Gemm" and bool(_attributes(node).get("transB", 0))
+        if node.op_type != "Conv" and not turned:
+            values = values.T
+        channels = len(values)
+        ones, zeros = np.ones(channels), np.zeros(channels)
+        return Weight(np.ascontiguousarray(values), ones, self._bias(node, channels), zeros)
 
     def _bias(self, node: NodeProto, channels: int) -> NDArray[np.float64]:
         if len(node.input) > 2:

@@ -71,6 +71,9 @@ class _Reader:
         self._grids: dict[str, Grid] = {}
         self._steps: list[IntegerOperator | Move] = []
         self._floats: list[str] = []
+        # By index: what a float tensor is called, and the operator that makes one.
+        self._names: dict[int, str] = {}
+        self._makers: dict[int, TfliteOperator] = {}
 
     def graph(self) -> IntegerGraph:
         source = self._source
@@ -92,30 +95,50 @@ class _Reader:
         )
 
     def _read(self, operator: TfliteOperator) -> None:
-        active = [t for t in operator.inputs if t.data is None]
+        active = _active(operator)
         if not all(t.is_integer for t in (*active, *operator.outputs)):
-            self._floats.append(f"{operator.native} {operator.outputs[0].name}")
+            self._read_float(operator, active)
         elif operator.native in _KINDS:
-            self._compute(operator, active)
+            self._compute(operator, operator.outputs[0])
         elif operator.native in _MOVES:
-            names = tuple(self._tensor(t) for t in active)
-            for rank, output in enumerate(operator.outputs):
-                apply = _MOVES[operator.native](operator, rank)
-                name = f"{operator.native} {output.index}"
-                self._steps.append(Move(name, names, self._tensor(output), apply))
+            self._move(operator, active)
         else:
             raise ProofError(f"{self._path.name}: the proof does not know {operator.native}")
 
-    def _compute(self, operator: TfliteOperator, active: Sequence[TfliteTensor]) -> None:
-        (output,) = operator.outputs
+    def _read_float(self, operator: TfliteOperator, active: Sequence[TfliteTensor]) -> None:
+        """Takes note of part of a layer that is kept in float; only what is rounded is a step."""
+        output = operator.outputs[0]
+        self._floats.append(f"{operator.native} {output.index}")
+        if operator.native == "DEQUANTIZE":
+            self._names[output.index] = self._tensor(active[0])
+        elif operator.native == "QUANTIZE" and active[0].index in self._makers:
+            self._compute(self._makers[active[0].index], output)
+        elif operator.native in _MOVES:
+            self._move(operator, active)
+        elif operator.native in _KINDS:
+            self._makers[output.index] = operator
+
+    def _move(self, operator: TfliteOperator, active: Sequence[TfliteTensor]) -> None:
+        names = tuple(self._tensor(t) for t in active)
+        for rank, output in enumerate(operator.outputs):
+            apply = _MOVES[operator.native](operator, rank)
+            name = f"{operator.native} {output.index}"
+            made = self._named(output)
+            self._steps.append(Move(name, names, made, apply))
+            if not output.is_integer and names[0] in self._grids:
+                self._grids[made] = self._grids[names[0]]  # The integers that it was rounded to.
+
+    def _compute(self, operator: TfliteOperator, output: TfliteTensor) -> None:
+        """Adds an operator whose result is, or is rounded to, ``output``."""
         kind = _KINDS[operator.native]
+        active = _active(operator)
         self._steps.append(
             IntegerOperator(
-                f"{operator.native} {output.index}",
+                f"{operator.native} {operator.outputs[0].index}",
                 kind,
                 tuple(self._tensor(tensor) for tensor in active),
-                self._tensor(output),
-                _grid(output),
+                self._named(output),
+                _grid(output) if output.is_integer else None,
                 _RELU[getattr(operator.options, "fusedActivationFunction", 0)],
                 _weight(operator) if kind in ("conv", "linear") else None,
                 _convolution(operator) if kind == "conv" else {},
@@ -125,10 +148,23 @@ class _Reader:
         )
 
     def _tensor(self, tensor: TfliteTensor) -> str:
-        name = f"{tensor.index}"
+        """Returns the name of a tensor that is read; a float one is computed where it is needed."""
+        if tensor.index in self._names:
+            return self._names[tensor.index]
+        if tensor.index in self._makers:
+            self._compute(self._makers[tensor.index], tensor)
+        return self._named(tensor)
+
+    def _named(self, tensor: TfliteTensor) -> str:
+        name = self._names.setdefault(tensor.index, f"{tensor.index}")
         self.indices[name] = tensor.index
-        self._grids[name] = _grid(tensor)
+        if tensor.is_integer:
+            self._grids[name] = _grid(tensor)
         return name
+
+
+def _active(operator: TfliteOperator) -> list[TfliteTensor]:
+    return [tensor for tensor in operator.inputs if tensor.data is None]
 
 
 def _grid(tensor: TfliteTensor) -> Grid:
@@ -138,16 +174,20 @@ def _grid(tensor: TfliteTensor) -> Grid:
 def _weight(operator: TfliteOperator) -> Weight:
     data, kernel = operator.inputs[0], operator.inputs[1]
     values = kernel.data
-    if values is None or values.dtype != np.int8:
-        raise ProofError(f"{operator.native} {kernel.name}: its weight is not a constant int8")
+    if values is None or values.dtype not in (np.int8, np.float32):
+        raise ProofError(f"{operator.native} {kernel.name}: its weight is no int8 or float32")
     if operator.native == "DEPTHWISE_CONV_2D":
         values = values.transpose(3, 0, 1, 2)
     elif operator.native == "CONV_2D":
         values = values.transpose(0, 3, 1, 2)
     channels = len(values)
+    bias = operator.inputs[2].data if len(operator.inputs) > 2 else None
+    if values.dtype == np.float32:
+        ones, zeros = np.ones(channels), np.zeros(channels)
+        reals = zeros if bias is None else bias.astype(np.float64)
+        return Weight(np.ascontiguousarray(values), ones, reals, zeros)
     scales = np.broadcast_to(kernel.scales.astype(np.float64), (channels,))
     step = scales * float(data.scales[0])
-    bias = operator.inputs[2].data if len(operator.inputs) > 2 else None
     reals = np.zeros(channels) if bias is None else bias.astype(np.float64) * step
     return Weight(np.ascontiguousarray(values), scales, reals, step)
 
@@ -221,7 +261,7 @@ def _transpose(operator: TfliteOperator, rank: int) -> Moving:
 
 def _pad(operator: TfliteOperator, rank: int) -> Moving:
     """Returns a pad by real zeros, or by the lowest integer, which only a maximum can stand."""
-    zero = int(operator.outputs[0].zero_points[0])
+    zero = int(operator.outputs[0].zero_points[0]) if operator.outputs[0].is_integer else 0
     value = int(_constant(operator, 2)) if len(operator.inputs) > 2 else zero
     if value not in (zero, _LOWEST):
         raise ProofError(f"{operator.native} {operator.outputs[0].name}: a border of {value}")

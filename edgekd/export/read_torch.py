@@ -73,7 +73,9 @@ _RELU: dict[Any, Callable[[Node], float]] = {
 
 
 def integer_graph(graph: GraphModule) -> IntegerGraph:
-    """Returns the operators between the quantize operators of a converted graph.
+    """Returns the operators of a converted graph: each ends where a value is rounded.
+
+    A layer that is kept in float between two others is an operator, too, whose output is a float.
 
     Args:
         graph: From `convert_pt2e` with folded weights.
@@ -138,6 +140,13 @@ class _Reader:
             raise ProofError(f"{place_of(node)} stays in float, and the proof is for integers")
         return self._names[node]
 
+    def _given(self, node: Node) -> str:
+        """Returns the tensor that a node stands for; a float one is computed where it is needed."""
+        if node not in self._names:
+            self.steps.append(self._operator(node, node.name, None))
+            self._names[node] = node.name
+        return self._names[node]
+
     def _move(self, node: Node, mover: Node) -> None:
         tensors = _tensor_inputs(mover)
         names = tuple(self._names[n] for n in tensors if n in self._names)
@@ -179,7 +188,7 @@ class _Reader:
         else:
             self.steps.append(self._operator(node, quantize.name, grid))
 
-    def _operator(self, node: Node, output: str, grid: Grid) -> IntegerOperator:
+    def _operator(self, node: Node, output: str, grid: Grid | None) -> IntegerOperator:
         shape = self._found[node]
         if node in self._names:
             inputs = (self._names[node],)
@@ -196,7 +205,7 @@ class _Reader:
         return IntegerOperator(
             node.name,
             kind,
-            tuple(self.quantized(n) for n in _tensor_inputs(node)),
+            tuple(self._given(n) for n in _tensor_inputs(node)),
             output,
             grid,
             relu,
@@ -214,10 +223,14 @@ class _Reader:
         """
         branches = _tensor_inputs(addition)
         floats = [b for b in branches if b not in self._names]
-        if len(floats) != 1 or _KINDS.get(floats[0].target) != "conv":
+        if len(floats) != 1 or not self._is_integer_convolution(floats[0]):
             return addition, ""
         (other,) = (b for b in branches if b is not floats[0])
         return floats[0], self.quantized(other)
+
+    def _is_integer_convolution(self, node: Node) -> bool:
+        # One that is kept in float is an operator of its own, not part of an addition.
+        return _KINDS.get(node.target) == "conv" and cast(Node, node.args[1]).op != "get_attr"
 
     def _reading(self, node: Node, kind: str) -> Reading:
         if kind == "conv":
@@ -255,11 +268,15 @@ class _Reader:
         return windowed(kernel, stride, (x, right, y, bottom), fill=fill)
 
     def _weight(self, node: Node) -> Weight:
-        dequantize = cast(Node, node.args[1])
-        if dequantize.target != _Q.dequantize_per_channel.default:
+        stored = cast(Node, node.args[1])
+        if stored.op == "get_attr":
+            values = self._constant(stored).numpy()
+            scales = np.ones(len(values))
+        elif stored.target == _Q.dequantize_per_channel.default:
+            values = self._constant(stored.args[0]).numpy()
+            scales = self._constant(stored.args[1]).double().numpy()
+        else:
             raise ProofError(f"{place_of(node)}: its weight is not quantized per channel")
-        values = self._constant(dequantize.args[0]).numpy()
-        scales = self._constant(dequantize.args[1]).double().numpy()
         bias = node.args[2] if len(node.args) > 2 else None
         reals = np.zeros(len(scales))
         if bias is not None:

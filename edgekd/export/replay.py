@@ -16,7 +16,8 @@ from torch.nn import functional
 from edgekd.errors import ProofError
 from edgekd.export.integer_graph import OUTSIDE, ZERO, Addresses, Grid, IntegerOperator
 
-Integers = NDArray[np.int8]
+Integers = NDArray[np.int8] | NDArray[np.float64]
+"""Values of a tensor: int8, or reals where it is kept in float."""
 Tensor64 = NDArray[np.float64]
 Reading = Callable[[Addresses], Addresses]
 Border = tuple[int, int, int, int]
@@ -87,17 +88,18 @@ def _framed(stored: Addresses, border: Border, axes: tuple[int, int], fill: int)
     return np.pad(stored, widths, constant_values=fill)
 
 
-def gather(values: Integers, places: Addresses, grid: Grid) -> Integers:
+def gather(values: Integers, places: Addresses, grid: Grid | None) -> Integers:
     """Returns the values at addresses; masked where there is none.
 
     Args:
         values: Every element of one image, indexed by its address.
         places: Addresses of any shape.
-        grid: Of the tensor, whose zero point is what a border of zeros holds.
+        grid: Of the tensor, whose zero point is what a border of zeros holds; None for floats.
     """
     found = values[places]
     if places.size and places.min() < 0:
-        found = np.where(places == ZERO, np.int8(grid.zero_point), found)
+        zero = found.dtype.type(grid.zero_point if grid else 0)
+        found = np.where(places == ZERO, zero, found)
         if (places == OUTSIDE).any():
             return np.ma.masked_array(found, places == OUTSIDE)
     return found
@@ -105,10 +107,10 @@ def gather(values: Integers, places: Addresses, grid: Grid) -> Integers:
 
 def replay(
     operator: IntegerOperator,
-    inputs: Sequence[tuple[Integers, Grid]],
-    residual: tuple[Integers, Grid] | None = None,
+    inputs: Sequence[tuple[Integers, Grid | None]],
+    residual: tuple[Integers, Grid | None] | None = None,
 ) -> Integers:
-    """Returns the operator's int8 output, shaped as its readings are.
+    """Returns the operator's output, int8 or real, shaped as its readings are.
 
     Sums are exact (integers in float64); the rescale is exact up to float64 and rounds half to
     even.
@@ -126,11 +128,15 @@ def replay(
         result = result + _reals(*residual)
     if operator.relu is not None:
         result = result.clip(0, operator.relu)
+    if operator.grid is None:
+        return result
     steps = np.rint(result / operator.grid.scale) + operator.grid.zero_point
     return np.asarray(steps.clip(-128, 127).astype(np.int8))
 
 
-def _reals(values: Integers, grid: Grid) -> Tensor64:
+def _reals(values: Integers, grid: Grid | None) -> Tensor64:
+    if grid is None:
+        return np.asanyarray(values, np.float64)
     return np.asanyarray((values.astype(np.float64) - grid.zero_point) * grid.scale)
 
 
@@ -155,15 +161,17 @@ def _from_rows(operator: IntegerOperator, reals: Sequence[Tensor64]) -> Tensor64
     raise ProofError(f"{operator.name}: no exact arithmetic for {operator.kind!r}")
 
 
-def _weighted(operator: IntegerOperator, values: Integers, grid: Grid) -> Tensor64:
+def _weighted(operator: IntegerOperator, values: Integers, grid: Grid | None) -> Tensor64:
     weight = operator.weight
     if weight is None:
         raise ProofError(f"{operator.name}: {operator.kind} without a weight")
-    x = torch.from_numpy(values.astype(np.float64) - grid.zero_point)
+    # Whole numbers, so that sums of products of two of them are exact.
+    whole, step = (values, 1.0) if grid is None else (values - float(grid.zero_point), grid.scale)
+    x = torch.from_numpy(np.asarray(whole, np.float64))
     w = torch.from_numpy(weight.values.astype(np.float64))
     if operator.kind == "linear":
         sums = functional.linear(x, w).numpy()
-        return np.asarray(sums * (weight.scales * grid.scale) + weight.bias)
+        return np.asarray(sums * (weight.scales * step) + weight.bias)
     sums = functional.conv2d(
         x,
         w,
@@ -171,5 +179,5 @@ def _weighted(operator: IntegerOperator, values: Integers, grid: Grid) -> Tensor
         dilation=operator.attributes["dilation"],
         groups=operator.attributes["groups"],
     ).numpy()
-    scale = (weight.scales * grid.scale)[:, None, None]
+    scale = (weight.scales * step)[:, None, None]
     return np.asarray(sums * scale + weight.bias[:, None, None])
