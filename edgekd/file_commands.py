@@ -242,7 +242,10 @@ def inspect_file(model: Path, target: str | None, delegates: Sequence[str] = ())
     chosen = target or made_for
     if delegates and not chosen:
         raise RecipeError(f"{model}: not made by EdgeKD; name a --target beside its delegates")
-    findings = check_conformance(model, load_device(chosen), delegates) if chosen else []
+    keeps = bool(contract and contract.float_layers)
+    findings: list[Finding] = []
+    if chosen:
+        findings = check_conformance(model, load_device(chosen), delegates, keeps_float=keeps)
     kinds: dict[str, int] = {}
     for operator in operators.operators:
         label = f"{operator.native} {operator.precision}"
@@ -283,6 +286,8 @@ def inspection_lines(found: dict[str, Any]) -> Iterator[str]:
             f"contract: {contract['task']} for {contract['target']} ({contract['form']} form), "
             f"{len(contract['classes'])} classes: {', '.join(contract['classes'])}"
         )
+        if contract["float_layers"]:
+            yield f"in float: {', '.join(contract['float_layers'])}"
         yield (
             f"input: {image['dtype']} {image['layout']} {image['height']}x{image['width']}x"
             f"{image['channels']}, (pixel - {image['mean']:g}) / {image['std']:g}"

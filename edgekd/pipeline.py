@@ -29,17 +29,19 @@ from edgekd.export.stage import Graphs, export_files
 from edgekd.files import sha256_of, write_atomic
 from edgekd.gates import judge, require_gates
 from edgekd.nets import cost
-from edgekd.nets.card import Card, save_net
+from edgekd.nets.card import Card, readable, save_net
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import Tapped, TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize import graph as graphs
+from edgekd.quantize.mixed import keep_float
 from edgekd.recipe import Recipe, dump_recipe
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
 from edgekd.runfolder import RunFolder, digest, exported_files
 from edgekd.sections import FitOptions, MethodChoice
 from edgekd.sources import fingerprint, require_feasible
+from edgekd.steering import LayerReport, analysed, steered
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
 from edgekd.teaching import LEARNT, fit_student
@@ -92,10 +94,11 @@ def compress(
         floating, integer = quantize(shop, student)
         if until == "quantize":
             return None
-        files = export(shop, student, floating, integer)
+        kept = steer(shop, student, floating, integer) if integer else ()
+        files = export(shop, student, floating, integer, kept)
         if until == "export":
             return None
-        record = report(shop, benchmark(shop, student, floating, files))
+        record = report(shop, benchmark(shop, student, floating, files, kept))
         if until != "report":
             bundle(shop, record, files)
         return record
@@ -207,7 +210,7 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path | None]:
                 learnt=learnt,
             )
             write_atomic(folder / "curve.json", json.dumps(curve))
-        save_graph(folder / "graph.safetensors", graphs.frozen(graph))
+        save_graph(folder / "graph.safetensors", graph)
 
     inputs = {
         **shop.identity(section),
@@ -224,15 +227,64 @@ def quantize(shop: Workshop, student: Path) -> tuple[Path, Path | None]:
     return floating / "graph.safetensors", integer / "graph.safetensors"
 
 
-def export(shop: Workshop, student: Path, floating: Path, integer: Path | None) -> Path:
+def steer(shop: Workshop, student: Path, floating: Path, integer: Path) -> tuple[str, ...]:
+    """Returns the layers that stay in float: those that the recipe names, or that tuning finds."""
+    if not shop.recipe.quantize.tune:
+        return shop.recipe.quantize.keep_float
+
+    def work(folder: Path) -> None:
+        kept = steered(shop, student, floating, integer, folder)
+        write_atomic(folder / "kept.json", json.dumps(kept))
+
+    inputs = {
+        "floating": sha256_of(floating),
+        "integer": sha256_of(integer),
+        "device": to_mapping(shop.device),
+        "images": shop.recipe.quantize.tuning_images,
+        "max_map_drop": shop.recipe.gates.max_map_drop,
+        "train": fingerprint(shop.train),
+        "edgekd": edgekd.__version__,
+    }
+    folder = shop.run.stage("tune", inputs, work)
+    return tuple(json.loads((folder / "kept.json").read_text(encoding="utf-8")))
+
+
+def analyse(
+    recipe: Recipe, folder: Path, *, progress: Progress, torch_device: torch.device
+) -> tuple[LayerReport, ...]:
+    """Returns what int8 does at each layer, and what float would cost there.
+
+    Runs the path as far as it has to; raises what `compress` raises.
+    """
+    device = load_device(recipe.target)
+    require_feasible(recipe, device)
+    with RunFolder(folder) as run:
+        shop = open_workshop(recipe, device, run, progress, torch_device)
+        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        student = distill(shop)
+        _, integer = quantize(shop, student)
+        if integer is None:
+            raise RecipeError("quantize.mode none: there is no int8 to analyse")
+        return analysed(shop, student, integer)
+
+
+def export(
+    shop: Workshop,
+    student: Path,
+    floating: Path,
+    integer: Path | None,
+    kept: tuple[str, ...] = (),
+) -> Path:
     """Writes the files and proves them as shipped; returns their folder.
+
+    ``kept`` are the layers that stay in float.
 
     Raises:
         ProofError: A proof failed; the message names the first operator that breaks.
     """
 
     def work(folder: Path) -> None:
-        built = _graphs(shop, student, floating, integer)
+        built = _graphs(shop, student, floating, integer, kept)
         artifacts = export_files(
             built,
             shop.card,
@@ -256,6 +308,7 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path | None) 
     inputs = {
         "floating": sha256_of(floating),
         "integer": sha256_of(integer) if integer else None,
+        "kept": kept,
         "device": to_mapping(shop.device),
         "recipe": _making(shop.recipe),
         "val": fingerprint(shop.val),
@@ -264,7 +317,9 @@ def export(shop: Workshop, student: Path, floating: Path, integer: Path | None) 
     return shop.run.stage("export", inputs, work)
 
 
-def benchmark(shop: Workshop, student: Path, floating: Path, files: Path) -> RunRecord:
+def benchmark(
+    shop: Workshop, student: Path, floating: Path, files: Path, kept: tuple[str, ...] = ()
+) -> RunRecord:
     """Measures every network and file; returns what the report is drawn from."""
 
     def work(folder: Path) -> None:
@@ -281,7 +336,7 @@ def benchmark(shop: Workshop, student: Path, floating: Path, files: Path) -> Run
             checks=tuple(checks),
             curves=_curves(shop.run.path),
             exhibits=_exhibits(shop, assessment),
-            provenance=_provenance(shop),
+            provenance=_provenance(shop, kept),
             setbacks=_setbacks(shop, assessment),
         )
         write_atomic(folder / "record.json", to_json(record))
@@ -342,7 +397,9 @@ def _making(recipe: Recipe) -> str:
     return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates"})
 
 
-def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path | None) -> Graphs:
+def _graphs(
+    shop: Workshop, student: Path, floating: Path, integer: Path | None, kept: tuple[str, ...]
+) -> Graphs:
     """Returns the graphs to export, rebuilt from their states, on the CPU."""
     on_cpu = replace(shop, torch_device=torch.device("cpu"))
     outputs = network_outputs(shop.load(student), shop.card)
@@ -351,7 +408,7 @@ def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path | None)
     if integer is None:
         return Graphs(folded, integer=None, complete=None, unfolded=None, outputs=outputs)
     quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
-    quantized = graphs.frozen(load_graph(integer, quantized))
+    quantized = graphs.frozen(keep_float(load_graph(integer, quantized), kept))
     target, complete = graphs.placements(quantized, count)
     return Graphs(
         floating=folded,
@@ -359,6 +416,7 @@ def _graphs(shop: Workshop, student: Path, floating: Path, integer: Path | None)
         complete=complete,
         unfolded=graphs.converted(quantized, count, fold_weights=False, complete=True),
         outputs=outputs,
+        kept=kept,
     )
 
 
@@ -429,11 +487,6 @@ def _assess_network(
     assessment.add_network(key, name, predictions, parameters=parameters, macs=macs)
 
 
-def readable(card: Card) -> bool:
-    """Returns whether the raw outputs can be turned into classes or boxes."""
-    return card.task is Task.CLASSIFICATION or card.decoder != "none"
-
-
 def _outputs_of(tapped: Callable[[Tensor], Tapped]) -> Forward:
     """Returns what maps images to raw outputs alone, without features."""
     return lambda images: tapped(images)[0]
@@ -473,12 +526,13 @@ def _setbacks(shop: Workshop, assessment: Assessment) -> tuple[Setback, ...]:
     return assessment.setbacks(of, assessment.reference, shop.recipe.report.setbacks)
 
 
-def _provenance(shop: Workshop) -> dict[str, str]:
+def _provenance(shop: Workshop, kept: tuple[str, ...]) -> dict[str, str]:
     packages = ("torch", "torchao", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert")
     return {
         "recipe": _making(shop.recipe),
         "edgekd": edgekd.__version__,
         **{name: version(name) for name in packages},
+        **({"layers in float": ", ".join(kept)} if kept else {}),
         "python": platform.python_version(),
         "host": f"{platform.machine()}, {torch.get_num_threads()} training threads",
         "data": f"{len(shop.train.samples)} training and {len(shop.val.samples)} validation "

@@ -56,6 +56,11 @@ class Recipe:
     report: ReportSection = field(default_factory=ReportSection)
 
     def __post_init__(self) -> None:
+        if self.quantize.tune and self.gates.max_map_drop is None:
+            raise ValueError(
+                "quantize.tune: set gates.max_map_drop (--max-map-drop), the points that int8 may "
+                "lose, such as 0.5"
+            )
         if not self.student.architecture.startswith("edgedet"):
             return
         coarsest = self.student.strides[-1]

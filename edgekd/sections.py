@@ -313,6 +313,10 @@ class QuantizeSection:
         freeze_ranges: Share of the QAT steps after which activation ranges no longer move.
         float_control: Whether to train the float student for the same extra steps without
             fake-quantization: what int8 really costs is measured against that.
+        keep_float: Layers that stay in float, by the names that ``edgekd quantize --analyze``
+            lists. Neighbours, since a layer alone between integer ones gains nothing.
+        tune: Whether to find the fewest such layers that keep to ``gates.max_map_drop``.
+        tuning_images: Training images that tuning judges by.
     """
 
     mode: Literal["qat", "ptq", "none"] = "qat"
@@ -328,9 +332,17 @@ class QuantizeSection:
     calibration_images: int = 128
     freeze_ranges: float = 0.6
     float_control: bool = True
+    keep_float: tuple[str, ...] = ()
+    tune: bool = False
+    tuning_images: int = 256
 
     def __post_init__(self) -> None:
         _in_range("calibration_images", self.calibration_images, 1, 10**6)
+        _in_range("tuning_images", self.tuning_images, 1, 10**6)
+        if self.mode == "none" and (self.tune or self.keep_float):
+            raise ValueError("mode none: every layer is in float; tune and keep_float are for int8")
+        if self.tune and self.keep_float:
+            raise ValueError("tune finds the layers that keep_float names; give one of the two")
         _in_range("freeze_ranges", self.freeze_ranges, 0, 1)
         if self.training.precision == "bfloat16":
             raise ValueError(

@@ -282,9 +282,18 @@ def load_graph(path: Path, graph: GraphModule) -> GraphModule:
     return graph
 
 
-def calibration_batches(shop: Workshop, batch_size: int = 16) -> Iterator[Tensor]:
-    """Yields training images, letterboxed and evenly spread over the split."""
-    chosen = _spread(shop.train.samples, shop.recipe.quantize.calibration_images)
+def calibration_batches(
+    shop: Workshop, batch_size: int = 16, most: int | None = None
+) -> Iterator[Tensor]:
+    """Yields training images, letterboxed and evenly spread over the split.
+
+    Args:
+        shop: Gives the images and how many the recipe wants.
+        batch_size: Images at once.
+        most: Fewer, where not all are needed.
+    """
+    wanted = shop.recipe.quantize.calibration_images
+    chosen = spread(shop.train.samples, min(wanted, most or wanted))
     for start in range(0, len(chosen), batch_size):
         images = [
             image for _, image, _, _ in letterboxed(chosen[start : start + batch_size], shop.card)
@@ -295,11 +304,11 @@ def calibration_batches(shop: Workshop, batch_size: int = 16) -> Iterator[Tensor
 
 def proof_images(shop: Workshop) -> NDArray[np.uint8]:
     """Returns ``(N, H, W, C)`` letterboxed validation images, evenly spread over the split."""
-    chosen = _spread(shop.val.samples, shop.recipe.export.proof_images)
+    chosen = spread(shop.val.samples, shop.recipe.export.proof_images)
     return np.stack([image for _, image, _, _ in letterboxed(chosen, shop.card)])
 
 
-def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+def spread(samples: Sequence[Sample], most: int) -> list[Sample]:
     """Returns at most so many samples, evenly spread over the split."""
     count = min(len(samples), most)
     return [samples[i * len(samples) // count] for i in range(count)]

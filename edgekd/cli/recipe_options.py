@@ -51,6 +51,11 @@ def recipe_options(command: Command) -> Command:
             "--ptq", is_flag=True, help="Calibrate instead of quantization-aware training."
         ),
         click.option(
+            "--tune",
+            is_flag=True,
+            help="Keep the fewest layers in float that meet --max-map-drop.",
+        ),
+        click.option(
             "--fp16", is_flag=True, help="No int8: float16 where the device computes in it."
         ),
         click.option(
@@ -181,6 +186,7 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
     for flag, key, value in (
         ("ptq", "quantize.mode", "ptq"),
         ("fp16", "quantize.mode", "none"),
+        ("tune", "quantize.tune", True),
         ("baseline", "distill.baseline", True),
         ("strict", "data.strict", True),
     ):

@@ -55,9 +55,28 @@ def distill(**options: Any) -> None:  # noqa: ANN401 - as above
 
 @main.command()
 @recipe_options
-def quantize(**options: Any) -> None:  # noqa: ANN401 - as above
+@click.option("--analyze", is_flag=True, help="Show what int8 does at each layer, and its price.")
+def quantize(analyze: bool, **options: Any) -> None:  # noqa: ANN401 - as above
     """Distil if that is not done yet, then make the student integer."""
-    _compress("compress", "quantize", **options)
+    if analyze:
+        _analyze(**options)
+    else:
+        _compress("compress", "quantize", **options)
+
+
+def _analyze(**options: Any) -> None:  # noqa: ANN401 - as above
+    recipe, out, progress, device = prepared("compress", options)
+    from edgekd.pipeline import analyse
+    from edgekd.report.terminal import print_layers
+    from edgekd.strict import to_mapping
+
+    reports = [to_mapping(r) for r in analyse(recipe, out, progress=progress, torch_device=device)]
+    if options["as_json"]:
+        click.echo(json.dumps(reports, indent=1))
+    else:
+        import rich.console
+
+        print_layers(reports, recipe.target, rich.console.Console())
 
 
 @main.command()

@@ -38,6 +38,7 @@ class Graphs:
             the very same where the target rounds every tensor.
         unfolded: Like ``complete``, weights behind a quantize operator (for the TFLite converter).
         outputs: What the graphs return.
+        kept: Layers of the integer graphs that stay in float.
     """
 
     floating: GraphModule
@@ -45,6 +46,7 @@ class Graphs:
     complete: GraphModule | None
     unfolded: GraphModule | None
     outputs: tuple[OutputContract, ...]
+    kept: tuple[str, ...] = ()
 
 
 def export_files(
@@ -67,7 +69,7 @@ def export_files(
     Raises:
         ExportError: A converter refuses the network.
     """
-    writer = _Writer(card, device, section, folder, recipe_sha256, graphs.outputs)
+    writer = _Writer(card, device, section, folder, recipe_sha256, graphs.outputs, graphs.kept)
     artifacts = []
     for model_format, write in ((Format.ONNX, writer.onnx), (Format.TFLITE, writer.tflite)):
         if model_format not in section.formats:
@@ -90,6 +92,7 @@ class _Writer:
     folder: Path
     recipe: str
     outputs: tuple[OutputContract, ...]
+    kept: tuple[str, ...]
 
     @property
     def names(self) -> list[str]:
@@ -181,6 +184,7 @@ class _Writer:
             decoding=Decoding(decoder=card.decoder, priors=card.own.priors if card.own else None),
             recipe=self.recipe,
             edgekd=edgekd.__version__,
+            float_layers=self.kept if precision is Precision.INT8 else (),
         )
 
     def _write(self, name: str, blob: bytes, contract: Contract) -> Artifact:

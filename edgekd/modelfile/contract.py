@@ -53,6 +53,7 @@ class Contract:
     Attributes:
         form: ``board`` (what ships) or ``host`` (the same scales as uint8, for x86).
         recipe: sha256 of the recipe that made the file.
+        float_layers: Layers of an int8 file that were kept in float.
     """
 
     schema: Literal[1] = 1
@@ -66,6 +67,7 @@ class Contract:
     decoding: Decoding
     recipe: str
     edgekd: str
+    float_layers: tuple[str, ...] = ()
 
     @property
     def int8_native(self) -> bool:

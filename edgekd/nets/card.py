@@ -112,6 +112,11 @@ class Card:
         return (1, self.channels, self.height, self.width)
 
 
+def readable(card: Card) -> bool:
+    """Returns whether the raw outputs can be turned into classes or boxes."""
+    return card.task is Task.CLASSIFICATION or card.decoder != "none"
+
+
 Net = EdgeDet | EdgeCls
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -41,6 +42,43 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(Text(f"\n{title}", style="bold"))
         console.print(content)
     console.print()
+
+
+def print_layers(layers: Sequence[Mapping[str, Any]], target: str, console: Console) -> None:
+    """Prints what int8 does at each layer, worst first, and what float would cost there.
+
+    Args:
+        layers: Mappings of ``layer``, ``weight``, ``output`` and ``price_ms``.
+        target: Whose latency the prices are predicted for.
+        console: Gets a table on a terminal, else one line a layer.
+    """
+    heads = ("layer", "rounding its output", "rounding its weight", f"float on {target}, predicted")
+    worst = sorted(layers, key=lambda row: -max(row["output"] or 0.0, row["weight"] or 0.0))
+    rows = [
+        (row["layer"], _share(row["output"]), _share(row["weight"]), _price(row["price_ms"]))
+        for row in worst
+    ]
+    title = "Noise in the outputs over their signal, each rounding alone"
+    if not console.is_terminal:
+        console.print(title, soft_wrap=True)
+        for values in rows:
+            line = "; ".join(f"{h} {v}" for h, v in zip(heads, values, strict=True))
+            console.print(Text(_printable(line)), soft_wrap=True)
+        return
+    table = Table(box=box.SIMPLE_HEAD, title=title)
+    for head in heads:
+        table.add_column(head, justify="left" if head == "layer" else "right")
+    for values in rows:
+        table.add_row(*(_printable(value) for value in values))
+    console.print(table)
+
+
+def _share(noise: float | None) -> str:
+    return "-" if noise is None else f"{100 * noise:.3g} %"
+
+
+def _price(milliseconds: float | None) -> str:
+    return "-" if milliseconds is None else f"{milliseconds:+.3g} ms"
 
 
 def _heading(record: RunRecord) -> Text:

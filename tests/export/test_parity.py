@@ -51,7 +51,7 @@ def prove(trusted: Path, suspect: Path) -> tuple[Check, Check]:
     pixels = rng.integers(0, 256, (3, 96, 128, 3)).astype(np.int16)
     if suspect.suffix == ".onnx":
         floats = ((pixels - 128) / 128).astype(np.float32).transpose(0, 3, 1, 2)
-        integers = onnx_intermediates(suspect, list(shipped.grids), floats)
+        integers = onnx_intermediates(suspect, list(shipped.grids), [], floats)
     else:
         shipped, indices = tflite_graph(suspect)
         integers = tflite_intermediates(suspect, indices, (pixels - 128).astype(np.int8))
