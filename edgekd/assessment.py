@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,9 @@ from edgekd.types import (
     Task,
     reference_key,
 )
+
+TRAINED = "trained-int8"
+"""Key of the predictions of the fake-quantized graph, which has no row of its own."""
 
 AGREEMENT = 0.003
 """Largest difference in mAP (or top-1) between the int8 files, as a fraction."""
@@ -141,19 +144,26 @@ class Assessment:
         """Key of the int8 ONNX file that ships; on a host that is the host form."""
         return "int8-onnx" if "int8-onnx" in self.predictions else "int8-onnx-host"
 
-    def agreement(self) -> Check | None:
-        """Returns whether the int8 files decide alike, None unless both formats were exported."""
-        comparison = self.compare("int8-tflite", self.int8_onnx)
-        if comparison is None:
-            return None
+    def agreements(self) -> Iterator[Check]:
+        """Yields whether the int8 files decide as the trained graph does, and like each other."""
+        names = {"int8-tflite": "TFLite", self.int8_onnx: "ONNX", TRAINED: "the trained graph"}
+        pairs = [(self.int8_onnx, TRAINED), ("int8-tflite", TRAINED)]
+        for of, minus in [*pairs, ("int8-tflite", self.int8_onnx)]:
+            comparison = self.compare(of, minus)
+            if comparison is not None:
+                files = "int8-files" if minus != TRAINED else of
+                yield self._agreement(comparison, f"decisions/{files}", names)
+
+    def _agreement(self, comparison: Comparison, name: str, names: dict[str, str]) -> Check:
         interval = comparison.interval
         close = abs(interval.value) <= AGREEMENT
         chance = interval.low <= 0 <= interval.high
         return Check(
-            name="decisions/int8-files",
+            name=name,
             passed=close or chance,
-            figure=f"TFLite minus ONNX {100 * interval.value:+.2f} points "
-            f"[{100 * interval.low:+.2f}, {100 * interval.high:+.2f}] {comparison.metric}",
+            figure=f"{names[comparison.of]} minus {names[comparison.minus]} "
+            f"{100 * interval.value:+.2f} points [{100 * interval.low:+.2f}, "
+            f"{100 * interval.high:+.2f}] {comparison.metric}",
             mark=f"within {100 * AGREEMENT:.1f} points, or the paired interval covers 0",
             culprit=None if close or chance else comparison.of,
         )

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 import edgekd
-from edgekd.assessment import Assessment, compared
+from edgekd.assessment import TRAINED, Assessment, compared
 from edgekd.bundle.write import write_bundle
 from edgekd.bundling import bundle_source
 from edgekd.device import load_device
@@ -98,7 +100,7 @@ def compress(
         files = export(shop, student, floating, integer, kept)
         if until == "export":
             return None
-        record = report(shop, benchmark(shop, student, floating, files, kept))
+        record = report(shop, benchmark(shop, student, floating, integer, files, kept))
         if until != "report":
             bundle(shop, record, files)
         return record
@@ -318,14 +320,24 @@ def export(
 
 
 def benchmark(
-    shop: Workshop, student: Path, floating: Path, files: Path, kept: tuple[str, ...] = ()
+    shop: Workshop,
+    student: Path,
+    floating: Path,
+    integer: Path | None,
+    files: Path,
+    kept: tuple[str, ...],
 ) -> RunRecord:
     """Measures every network and file; returns what the report is drawn from."""
 
     def work(folder: Path) -> None:
         artifacts = exported_files(files)
         assessment = _assess(shop, student, floating, artifacts)
-        checks = [*_checks(files), *filter(None, [assessment.agreement()])]
+        if integer is not None and readable(shop.card):
+            quantized = _quantized(shop, student, integer, kept)
+            assessment.predictions[TRAINED] = _predictions(
+                shop, TRAINED, shop.card, _outputs_of(quantized), shop.load(student)
+            )
+        checks = [*_checks(files), *assessment.agreements()]
         record = RunRecord(
             name=shop.run.path.name,
             target=shop.device.id,
@@ -345,6 +357,8 @@ def benchmark(
         "files": {a.path.name: a.sha256 for a in exported_files(files)},
         "student": sha256_of(student),
         "floating": sha256_of(floating),
+        "integer": sha256_of(integer) if integer else None,
+        "kept": kept,
         "val": fingerprint(shop.val),
         "baseline": shop.recipe.distill.baseline,
         "sections": [to_mapping(shop.recipe.benchmark), to_mapping(shop.recipe.report)],
@@ -407,8 +421,7 @@ def _graphs(
     folded = graphs.only_outputs(load_graph(floating, on_cpu.folded(student)), count)
     if integer is None:
         return Graphs(folded, integer=None, complete=None, unfolded=None, outputs=outputs)
-    quantized = graphs.prepared(on_cpu.folded(student), shop.device.quantization)
-    quantized = graphs.frozen(keep_float(load_graph(integer, quantized), kept))
+    quantized = _quantized(on_cpu, student, integer, kept)
     target, complete = graphs.placements(quantized, count)
     return Graphs(
         floating=folded,
@@ -418,6 +431,12 @@ def _graphs(
         outputs=outputs,
         kept=kept,
     )
+
+
+def _quantized(shop: Workshop, student: Path, integer: Path, kept: tuple[str, ...]) -> GraphModule:
+    """Returns the fake-quantized graph as the target rounds."""
+    graph = graphs.prepared(shop.folded(student), shop.device.quantization)
+    return graphs.frozen(keep_float(load_graph(integer, graph), kept))
 
 
 def _assess(
@@ -473,18 +492,24 @@ def _assess_network(
 ) -> None:
     predictions = None
     if readable(card):
-        predictions = network_predictions(
-            forward,
-            card,
-            network_outputs(net, card),
-            shop.val,
-            progress=shop.progress,
-            title=f"accuracy {key}",
-            device=shop.torch_device,
-        )
+        predictions = _predictions(shop, key, card, forward, net)
     macs = cost.macs(net, card.input_shape)
     parameters = cost.parameters(net)
     assessment.add_network(key, name, predictions, parameters=parameters, macs=macs)
+
+
+def _predictions(
+    shop: Workshop, key: str, card: Card, forward: Forward, net: torch.nn.Module
+) -> dict[int, Any]:
+    return network_predictions(
+        forward,
+        card,
+        network_outputs(net, card),
+        shop.val,
+        progress=shop.progress,
+        title=f"accuracy {key}",
+        device=shop.torch_device,
+    )
 
 
 def _outputs_of(tapped: Callable[[Tensor], Tapped]) -> Forward:

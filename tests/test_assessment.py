@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.assessment import Assessment
+from edgekd.assessment import TRAINED, Assessment
 from edgekd.data.dataset import load
 from edgekd.device import load_device
 from edgekd.report.html import render_html
@@ -102,3 +102,26 @@ def test_the_page_shows_them(small_set: Path) -> None:
     assert "Images that int8 made worse" in page
     assert "cat: cat before, dog after" in page
     assert "After int8" in page
+
+
+def test_each_file_is_held_against_the_trained_graph_and_the_other(small_set: Path) -> None:
+    dataset = load(small_set, "val")
+    whole = truth(dataset)
+    half = {k: first(v, (len(v.boxes) + 1) // 2) for k, v in whole.items()}
+    assessment = assessed(dataset, whole, half)
+    assessment.add_network("int8-onnx", "int8-onnx", whole, parameters=1, macs=1)
+    assessment.predictions[TRAINED] = whole
+    found = {check.name: check for check in assessment.agreements()}
+    assert {name: check.passed for name, check in found.items()} == {
+        "decisions/int8-onnx": True,
+        "decisions/int8-tflite": False,
+        "decisions/int8-files": False,
+    }
+    assert found["decisions/int8-tflite"].culprit == "int8-tflite"
+    assert "TFLite minus the trained graph -" in found["decisions/int8-tflite"].figure
+    assert found["decisions/int8-onnx"].figure.startswith("ONNX minus the trained graph +0.00")
+
+
+def test_one_file_alone_is_held_against_nothing_else(small_set: Path) -> None:
+    dataset = load(small_set, "val")
+    assert list(assessed(dataset, truth(dataset), truth(dataset)).agreements()) == []

@@ -71,6 +71,8 @@ def test_every_proof_passes_and_every_row_is_there(finished_run) -> None:
     assert all(check.passed for check in record.checks)
     kinds = {check.name.split("/")[0] for check in record.checks}
     assert kinds == {"parity", "coverage", "conformance", "decisions"}
+    decided = {c.name for c in record.checks if c.name.startswith("decisions/")}
+    assert decided == {f"decisions/int8-{name}" for name in ("onnx", "tflite", "files")}
     measured = [r for r in record.rows if r.measured]
     timed = {"float-onnx", "int8-onnx-host", "float-tflite", "int8-tflite"}
     assert timed <= {r.key for r in measured} <= timed | {"int8-onnx"}
