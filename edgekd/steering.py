@@ -29,6 +29,8 @@ from edgekd.types import Dataset, Format, Precision, Task
 from edgekd.workshop import Workshop, calibration_batches, load_graph, spread
 
 _POINTS = 100
+_ANALYSED = 16
+"""Images that each layer's damage is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,21 +50,32 @@ class LayerReport:
     price_ms: float | None
 
 
-def analysed(shop: Workshop, student: Path, integer: Path) -> tuple[LayerReport, ...]:
-    """Returns every layer's damage and price, in the order of execution."""
+def analysed(
+    shop: Workshop, student: Path, integer: Path, *, weights: bool = True
+) -> tuple[LayerReport, ...]:
+    """Returns every layer's damage and price, in the order of execution.
+
+    Args:
+        shop: Gives the images.
+        student: Its checkpoint.
+        integer: State of its fake-quantized graph.
+        weights: Whether to ask what rounding the weights does, too, which takes twice as long.
+    """
     graph = load_graph(integer, _prepared(shop, student))
     count = len(network_outputs(shop.load(student), shop.card))
-    found = damages(graph, _images(shop), count)
     prices = _prices(shop.folded(student), shop.device)
-    return tuple(
-        LayerReport(
-            layer=item.layer,
-            weight=item.weight,
-            output=item.output,
-            price_ms=prices.get(item.layer),
-        )
-        for item in found
-    )
+    images = list(calibration_batches(shop, most=_ANALYSED))
+    reports = []
+    with shop.progress.meter("layers", len(layers(graph))) as meter:
+        for done, item in enumerate(damages(graph, images, count, weights=weights), 1):
+            price = prices.get(item.layer)
+            reports.append(
+                LayerReport(
+                    layer=item.layer, weight=item.weight, output=item.output, price_ms=price
+                )
+            )
+            meter.update(done)
+    return tuple(reports)
 
 
 def steered(shop: Workshop, student: Path, floating: Path, integer: Path, folder: Path) -> Layers:
@@ -78,7 +91,7 @@ def steered(shop: Workshop, student: Path, floating: Path, integer: Path, folder
             "quantize.tune: the raw outputs of this network give no accuracy; name its "
             "network.decoder, or choose layers with quantize.keep_float"
         )
-    reports = analysed(shop, student, integer)
+    reports = analysed(shop, student, integer, weights=False)
     tuned = tune(
         load_graph(floating, shop.folded(student)),
         load_graph(integer, _prepared(shop, student)),
@@ -139,10 +152,6 @@ class _Judge:
 
 def _prepared(shop: Workshop, student: Path) -> GraphModule:
     return graphs.prepared(shop.folded(student), shop.device.quantization)
-
-
-def _images(shop: Workshop) -> list[Tensor]:
-    return list(calibration_batches(shop, most=32))
 
 
 def _prices(folded: GraphModule, device: Device) -> dict[str, float]:

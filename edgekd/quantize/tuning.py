@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -74,13 +74,16 @@ class Tuned:
 
 
 @torch.no_grad()
-def damages(graph: GraphModule, batches: Iterable[Tensor], outputs: int) -> tuple[Damage, ...]:
-    """Returns what rounding does at each layer, in the order of execution.
+def damages(
+    graph: GraphModule, batches: Iterable[Tensor], outputs: int, *, weights: bool = True
+) -> Iterator[Damage]:
+    """Yields what rounding does at each layer, in the order of execution.
 
     Args:
         graph: Calibrated, trained or not; left as it is.
         batches: Real images ``(B, C, H, W)``.
         outputs: How many of the graph's outputs are the network's.
+        weights: Whether to ask what rounding the weights does, too.
     """
     with quietly():
         graph = only_outputs(copy.deepcopy(graph), outputs)
@@ -98,12 +101,11 @@ def damages(graph: GraphModule, batches: Iterable[Tensor], outputs: int) -> tupl
         rounding.apply(disable_fake_quant)
         return sum(shares) / len(shares)
 
-    found = []
     for name, node in layers(graph).items():
-        weight = _rounding(graph, cast(Node, node.args[1])) if node.target in WEIGHTED else None
+        weighted = weights and node.target in WEIGHTED
+        weight = _rounding(graph, cast(Node, node.args[1])) if weighted else None
         made = next((_rounding(graph, user) for user in end(node).users), None)
-        found.append(Damage(layer=name, weight=noise(weight), output=noise(made)))
-    return tuple(found)
+        yield Damage(layer=name, weight=noise(weight), output=noise(made))
 
 
 def _noise(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -87,13 +87,13 @@ def test_damage_is_found_where_it_is_done() -> None:
 def test_analysis_leaves_the_graph_as_it_was() -> None:
     _, prepared, images, _ = setup([1])
     before = {k: v.clone() for k, v in prepared.state_dict().items()}
-    damages(prepared, images, 1)
+    assert len(list(damages(prepared, images, 1))) == 7
     assert all(torch.equal(v, before[k]) for k, v in prepared.state_dict().items())
 
 
 def tuned(outliers: Sequence[int], tolerable: float, prices: dict[str, float] | None = None):
     folded, prepared, images, evaluate = setup(outliers)
-    found = damages(prepared, images, 1)
+    found = list(damages(prepared, images, 1))
     return tune(folded, prepared, found, prices or {}, evaluate, tolerable), evaluate
 
 
