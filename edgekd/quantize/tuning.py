@@ -155,14 +155,18 @@ def tune(
     trials: list[Trial] = []
 
     def tried(sets: Sequence[Layers]) -> bool:
-        trials.extend(_autotune(floating, graph, sets, judge, tolerable))
+        known = {trial.kept for trial in trials}
+        new = [kept for kept in dict.fromkeys(sets) if kept not in known]
+        if not new:
+            return False  # Each of them was too little before.
+        trials.extend(_autotune(floating, graph, new, judge, tolerable))
         return trials[-1].accuracy >= judge(floating) - tolerable
 
     judge = _remembered(evaluate, floating)
     if judge(floating) <= 0:  # There is nothing to lose, and nothing to divide a loss by.
         return Tuned(kept=(), met=True, floating=0.0, trials=())
     prefixes = [tensors[:count] for count in range(len(tensors) + 1)]
-    met = tried(list(dict.fromkeys(union(prefix) for prefix in prefixes)))
+    met = tried([union(prefix) for prefix in prefixes])
     if not met:
         best = max(trials, key=lambda trial: trial.accuracy)
         return Tuned(kept=best.kept, met=False, floating=judge(floating), trials=tuple(trials))

@@ -131,6 +131,7 @@ def test_what_was_not_needed_is_rounded_again() -> None:
     assert result.kept == ("steps.1", "steps.2")
     tried = [trial.kept for trial in result.trials]
     assert ("steps.1", "steps.2") in tried[2:]
+    assert len(set(tried)) == len(tried)
 
 
 def test_what_cannot_be_met_is_said_and_the_best_is_given() -> None:
