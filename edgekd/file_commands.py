@@ -17,7 +17,14 @@ from edgekd.benchmark.predict import predict_latency
 from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
-from edgekd.errors import DataError, ModelError, RecipeError
+from edgekd.errors import (
+    DataError,
+    DeviceError,
+    EdgeKDError,
+    ModelError,
+    RecipeError,
+    RunError,
+)
 from edgekd.export.conformance import check_conformance
 from edgekd.export.rules import Finding
 from edgekd.files import write_atomic
@@ -245,7 +252,11 @@ def inspect_file(model: Path, target: str | None, delegates: Sequence[str] = ())
     keeps = bool(contract and contract.float_layers)
     findings: list[Finding] = []
     if chosen:
-        findings = check_conformance(model, load_device(chosen), delegates, keeps_float=keeps)
+        try:
+            device = load_device(chosen)
+        except DeviceError as unknown:
+            raise ModelError(f"{model}: its rules cannot be checked: {unknown}") from unknown
+        findings = check_conformance(model, device, delegates, keeps_float=keeps)
     kinds: dict[str, int] = {}
     for operator in operators.operators:
         label = f"{operator.native} {operator.precision}"
@@ -372,5 +383,8 @@ def reopened_report(run: Path, limits: dict[str, Any]) -> RunRecord:
     record = finished_record(run)
     if limits:
         return replace(record, gates=judge(record, override(Recipe(), limits).gates))
-    write_html(record, run / "report" / "report.html")
+    try:
+        write_html(record, run / "report" / "report.html")
+    except (EdgeKDError, LookupError, TypeError, ValueError, AttributeError) as damaged:
+        raise RunError(f"{run / 'report' / 'report.json'}: cannot be drawn: {damaged}") from damaged
     return record

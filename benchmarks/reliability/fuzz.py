@@ -652,7 +652,8 @@ def _read(use: Callable[[Path], object], place: Path) -> list[str]:
     try:
         use(place)
     except EdgeKDError as refused:
-        named = place.name in str(refused) or place.parent.name in str(refused)
+        # Of a file that no longer shows what it is, the folder is named.
+        named = any(path.name in str(refused) for path in (place, *place.parents[:3]))
         return ["refused" if named else "unnamed", str(refused)[:200]]
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-3:]

@@ -184,7 +184,11 @@ def load_card(path: Path) -> Card:
         raise ModelError(f"{path}: not a whole safetensors file ({error})") from error
     if _KEY not in metadata:
         raise ModelError(f"{path}: safetensors without an {_KEY!r} card; `edgekd train` writes one")
-    return from_mapping(Card, json.loads(metadata[_KEY]), str(path), ModelError)
+    try:
+        described = json.loads(metadata[_KEY])
+    except ValueError as error:
+        raise ModelError(f"{path}: its card is not JSON ({error})") from error
+    return from_mapping(Card, described, str(path), ModelError)
 
 
 def load_net(path: Path) -> tuple[Net, Card]:
