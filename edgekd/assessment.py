@@ -21,6 +21,7 @@ from edgekd.modelfile.memory import peak_memory
 from edgekd.progress import Progress
 from edgekd.sections import BenchmarkSection
 from edgekd.types import (
+    PEER,
     Artifact,
     Check,
     Comparison,
@@ -50,6 +51,7 @@ _NAMES = {
     "float.tflite": ("float-tflite", "float32 TFLite"),
     "int8.onnx": ("int8-onnx", "int8 ONNX"),
     "int8-host.onnx": ("int8-onnx-host", "int8 ONNX (host form)"),
+    "int8-nc.onnx": (PEER, "int8 ONNX by neural-compressor"),
     "int8.tflite": ("int8-tflite", "int8 TFLite"),
 }
 
@@ -269,6 +271,7 @@ def compared(assessment: Assessment) -> tuple[Comparison, ...]:
         ("teacher", "student"),
         ("student", "student-no-kd"),
         *((k, reference) for k in ("float16-onnx", "int8-onnx", "int8-onnx-host", "int8-tflite")),
+        (PEER, reference),
         ("int8-tflite", assessment.int8_onnx),
     ]
     return tuple(c for c in (assessment.compare(*pair) for pair in pairs) if c is not None)

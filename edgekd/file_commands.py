@@ -244,7 +244,7 @@ def inspect_file(model: Path, target: str | None, delegates: Sequence[str] = ())
     operators = read_operators(model)
     contract = _contract(model)
     made_for = contract.target if contract else None
-    if contract and contract.form == "host":
+    if contract and contract.form != "board":
         made_for = "host"
     chosen = target or made_for
     if delegates and not chosen:

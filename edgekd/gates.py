@@ -11,6 +11,7 @@ from edgekd.errors import GateError
 from edgekd.report import figures
 from edgekd.sections import GatesSection
 from edgekd.types import (
+    PEER,
     Basis,
     Gate,
     Latency,
@@ -84,7 +85,7 @@ def shipped(record: RunRecord) -> list[ModelRow]:
 
     In a run without int8 those of its float16 file or, where there is none, its float32 files.
     """
-    files = [r for r in record.rows if r.path]
+    files = [r for r in record.rows if r.path and r.key != PEER]
     integer = [r for r in files if r.precision is Precision.INT8]
     if not integer:
         return [r for r in files if r.precision is Precision.FLOAT16] or files

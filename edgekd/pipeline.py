@@ -37,6 +37,7 @@ from edgekd.nets.tap import Tapped, TappedNet
 from edgekd.progress import Progress
 from edgekd.quantize import graph as graphs
 from edgekd.quantize.mixed import keep_float
+from edgekd.quantize.peer import quantized_by_neural_compressor
 from edgekd.recipe import Recipe, dump_recipe
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
@@ -287,6 +288,9 @@ def export(
 
     def work(folder: Path) -> None:
         built = _graphs(shop, student, floating, integer, kept)
+        if shop.recipe.export.neural_compressor:
+            shop.progress.note("quantizing with neural-compressor, for comparison")
+            built = replace(built, peer=_peer(shop, built.floating))
         artifacts = export_files(
             built,
             shop.card,
@@ -437,6 +441,13 @@ def _quantized(shop: Workshop, student: Path, integer: Path, kept: tuple[str, ..
     """Returns the fake-quantized graph as the target rounds."""
     graph = graphs.prepared(shop.folded(student), shop.device.quantization)
     return graphs.frozen(keep_float(load_graph(integer, graph), kept))
+
+
+def _peer(shop: Workshop, floating: GraphModule) -> GraphModule:
+    """Returns what neural-compressor's own calibration makes of the float graph, on the CPU."""
+    batches = (images.cpu() for images in calibration_batches(shop))
+    example = torch.zeros((2, *shop.card.input_shape[1:]))
+    return quantized_by_neural_compressor(floating, batches, example)
 
 
 def _assess(

@@ -361,16 +361,21 @@ class ExportSection:
         detection_tail: Whether to write ONNX files too that end in boxes, scores and labels after
             NMS, for a runtime that shall do it all; the tail computes in float32.
         tail_score: Detections under it are not returned by such a file.
+        neural_compressor: Whether to write ``int8-nc.onnx`` too, as neural-compressor's own
+            calibration makes it, for comparison on x86: not proven, not judged, not bundled.
     """
 
     formats: tuple[Format, ...] = (Format.ONNX, Format.TFLITE)
     proof_images: int = 16
     detection_tail: bool = False
     tail_score: float = 0.05
+    neural_compressor: bool = False
 
     def __post_init__(self) -> None:
         if not self.formats:
             raise ValueError("formats: name at least one of onnx, tflite")
+        if self.neural_compressor and Format.ONNX not in self.formats:
+            raise ValueError("neural_compressor: what it makes is ONNX; add onnx to formats")
         _in_range("proof_images", self.proof_images, 1, 10**5)
         _in_range("tail_score", self.tail_score, 1e-3, 0.999)
 

@@ -58,6 +58,14 @@ class Basis(StrEnum):
     PREDICTED = "predicted"
 
 
+Form = Literal["board", "host", "peer"]
+"""``board``: what ships. ``host``: the same scales as uint8, for x86. ``peer``: another tool's
+scales, for comparison."""
+
+PEER = "int8-onnx-nc"
+"""Key of the row of neural-compressor's file, which is for comparison and never ships."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One image and what is annotated in it; pixels are read on demand.
@@ -207,13 +215,13 @@ class Artifact:
     """An exported model file and everything needed to run it without asking.
 
     Attributes:
-        form: ``board`` (what ships) or ``host`` (the same scales as uint8, for an x86 host).
+        form: See `Form`.
     """
 
     path: Path
     format: Format
     precision: Precision
-    form: Literal["board", "host"]
+    form: Form
     task: Task
     target: str
     classes: tuple[str, ...]

@@ -99,7 +99,7 @@ def _file(artifact: Artifact, contract: Contract) -> FileContract:
         path=f"models/{artifact.path.name}",
         format=artifact.format,
         precision=contract.precision,
-        form=contract.form,
+        form="host" if contract.form == "host" else "board",
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
         input=contract.input,

@@ -23,7 +23,9 @@ from edgekd.modelfile.labels import onnx_labels, tflite_metadata
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
 from edgekd.sections import ExportSection
-from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision
+from edgekd.types import Artifact, Form, Format, InputContract, OutputContract, Precision
+
+BOARD: Form = "board"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Graphs:
         unfolded: Like ``complete``, weights behind a quantize operator (for the TFLite converter).
         outputs: What the graphs return.
         kept: Layers of the integer graphs that stay in float.
+        peer: Converted by another tool, None where that is not wanted.
     """
 
     floating: GraphModule
@@ -47,6 +50,7 @@ class Graphs:
     unfolded: GraphModule | None
     outputs: tuple[OutputContract, ...]
     kept: tuple[str, ...] = ()
+    peer: GraphModule | None = None
 
 
 def export_files(
@@ -103,16 +107,17 @@ class _Writer:
         return onnx_labels(self.card.classes)
 
     def onnx(self, graphs: Graphs) -> list[Artifact]:
-        models = [("float.onnx", self._model(graphs.floating), Precision.FLOAT32, False)]
+        models = [("float.onnx", self._model(graphs.floating), Precision.FLOAT32, BOARD)]
         if self.device.allows(Format.ONNX, Precision.FLOAT16):
             half = self._model(onnx_file.half_precision(graphs.floating))
-            models.append(("float16.onnx", half, Precision.FLOAT16, False))
+            models.append(("float16.onnx", half, Precision.FLOAT16, BOARD))
         artifacts = []
-        for name, model, precision, host in (*models, *self._integer_onnx(graphs)):
-            contract = self._contract(precision, host=host)
+        for name, model, precision, form in (*models, *self._integer_onnx(graphs)):
+            contract = self._contract(precision, form)
             blob = onnx_file.with_contract(model, dump_contract(contract), self.labels)
             artifacts.append(self._write(name, blob, contract))
-            if self.section.detection_tail and contract.decoding.decoder == "edgedet":
+            tailed = self.section.detection_tail and form != "peer"
+            if tailed and contract.decoding.decoder == "edgedet":
                 artifacts.append(self._with_tail(name, model, contract))
         return artifacts
 
@@ -120,17 +125,19 @@ class _Writer:
         example, opset = torch.zeros(self.card.input_shape), self.device.quantization.opset
         return onnx_file.onnx_model(graph, example, self.names, opset)
 
-    def _integer_onnx(self, graphs: Graphs) -> list[tuple[str, ModelProto, Precision, bool]]:
-        """Returns name, model, precision and whether it is the host's form, of the int8 files."""
+    def _integer_onnx(self, graphs: Graphs) -> list[tuple[str, ModelProto, Precision, Form]]:
+        """Returns name, model, precision and form of the int8 files."""
+        models: list[tuple[str, ModelProto, Precision, Form]] = []
+        if graphs.peer is not None:
+            models.append(("int8-nc.onnx", self._model(graphs.peer), Precision.INT8, "peer"))
         if graphs.integer is None or graphs.complete is None:
-            return []
+            return models
         integer = complete = self._model(graphs.integer)
         if graphs.complete is not graphs.integer:
             complete = self._model(graphs.complete)
-        models = []
         if self.device.quantization.activation_dtype_onnx == "int8":
-            models.append(("int8.onnx", integer, Precision.INT8, False))
-        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, True))
+            models.append(("int8.onnx", integer, Precision.INT8, BOARD))
+        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, "host"))
         return models
 
     def _with_tail(self, name: str, model: ModelProto, contract: Contract) -> Artifact:
@@ -155,20 +162,20 @@ class _Writer:
             bare = self.folder / name
             write_atomic(bare, blob)
             precision = Precision.INT8 if integer else Precision.FLOAT32
-            contract = _with_grids(self._contract(precision, host=False), bare)
+            contract = _with_grids(self._contract(precision, BOARD), bare)
             labelled = tflite_file.with_contract(blob, dump_contract(contract))
             labelled = tflite_metadata(labelled, contract.classes, contract.input, contract.outputs)
             artifacts.append(self._write(name, labelled, contract))
         return artifacts
 
-    def _contract(self, precision: Precision, *, host: bool) -> Contract:
+    def _contract(self, precision: Precision, form: Form) -> Contract:
         """Returns the contract of an ONNX file: float at its border, NCHW."""
         card = self.card
         return Contract(
             task=card.task,
             target=self.device.id,
             precision=precision,
-            form="host" if host else "board",
+            form=form,
             classes=card.classes,
             input=InputContract(
                 height=card.height,
@@ -184,7 +191,7 @@ class _Writer:
             decoding=Decoding(decoder=card.decoder, priors=card.own.priors if card.own else None),
             recipe=self.recipe,
             edgekd=edgekd.__version__,
-            float_layers=self.kept if precision is Precision.INT8 else (),
+            float_layers=self.kept if precision is Precision.INT8 and form != "peer" else (),
         )
 
     def _write(self, name: str, blob: bytes, contract: Contract) -> Artifact:

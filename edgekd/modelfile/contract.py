@@ -15,6 +15,7 @@ from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.errors import ModelError
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.types import (
+    Form,
     Format,
     InputContract,
     OutputContract,
@@ -51,7 +52,7 @@ class Contract:
     """What a model file expects and returns.
 
     Attributes:
-        form: ``board`` (what ships) or ``host`` (the same scales as uint8, for x86).
+        form: See `edgekd.types.Form`.
         recipe: sha256 of the recipe that made the file.
         float_layers: Layers of an int8 file that were kept in float.
     """
@@ -60,7 +61,7 @@ class Contract:
     task: Task
     target: str
     precision: Precision
-    form: Literal["board", "host"]
+    form: Form
     classes: tuple[str, ...]
     input: InputContract
     outputs: tuple[OutputContract, ...]

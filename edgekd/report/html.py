@@ -11,7 +11,7 @@ from typing import Any
 import edgekd
 from edgekd.files import write_atomic
 from edgekd.report import exhibits, figures, plots, table
-from edgekd.types import Check, Latency, ModelRow, Precision, RunRecord
+from edgekd.types import PEER, Check, Latency, ModelRow, Precision, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,11 +97,8 @@ def _titles(names: tuple[str, ...]) -> list[str]:
 
 def _shipped(record: RunRecord) -> ModelRow | None:
     """Returns the model that the headline speaks of: the int8 file for the target's own runtime."""
-    final = [
-        row
-        for row in record.rows
-        if row.precision is Precision.INT8 and row.path and not row.key.endswith("-host")
-    ]
+    integer = [row for row in record.rows if row.precision is Precision.INT8 and row.path]
+    final = [row for row in integer if not row.key.endswith("-host") and row.key != PEER]
     # Of the formats that the target runs, the one predicted to be faster there.
     for_target = [(row.predicted.median_ms, row) for row in final if row.predicted is not None]
     if for_target:

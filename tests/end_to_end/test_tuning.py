@@ -60,6 +60,7 @@ def test_named_layers_stay_float_in_files_contract_and_inspection(
     behind = [f"{block}depthwise.0", f"{block}project.0"]
     pair = [expand, next(name for name in behind if name in layers)]
     named = ("--set", f"quantize.keep_float=[{', '.join(pair)}]")
+    named += ("--set", "export.neural_compressor=true", "--max-size", "10MiB")
     result = edgekd("compress", *arguments, *named)
     assert result.exit_code == 0, result.output
     assert "FAIL" not in result.output
@@ -71,6 +72,11 @@ def test_named_layers_stay_float_in_files_contract_and_inspection(
         assert 0.5 < inspection["integer_mac_share"] < 1.0
     bundle = next(folder.glob("bundle/*/manifest.json")).parent
     assert edgekd("verify", bundle).exit_code == 0
+    record = json.loads((folder / "report" / "report.json").read_text())["record"]
+    assert "int8-onnx-nc" in [row["key"] for row in record["rows"]]
+    assert [gate["model"] for gate in record["gates"]] == ["int8 ONNX", "int8 TFLite"]
+    assert not [c for c in record["checks"] if "int8-nc" in c["name"]]
+    assert not list(folder.glob("bundle/*/models/int8-nc*"))
     alone = edgekd("compress", *arguments, "--set", f"quantize.keep_float=[{pair[0]}]")
     assert alone.exit_code == 2
     assert "alone in float" in alone.output
