@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from functools import cache
 
 import pytest
 import torch
@@ -39,7 +39,8 @@ class Chain(nn.Module):
 Setup = tuple[graphs.GraphModule, graphs.GraphModule, list[Tensor], Evaluate]
 
 
-def setup(outliers: Sequence[int], board: str = "raspberry-pi") -> Setup:
+@cache
+def setup(outliers: tuple[int, ...]) -> Setup:
     """A calibrated chain in which one channel behind each named step is a thousand times larger.
 
     In float it computes what it computed before; its accuracy is the share of the signal that
@@ -54,7 +55,7 @@ def setup(outliers: Sequence[int], board: str = "raspberry-pi") -> Setup:
             made.bias[5] *= 1000
             read.weight[:, 5] /= 1000
     folded = graphs.folded_graph(net, torch.zeros(2, 3, 16, 16))
-    prepared = graphs.prepared(folded, load_device(board).quantization)
+    prepared = graphs.prepared(folded, load_device("raspberry-pi").quantization)
     generator = torch.Generator().manual_seed(1)
     images = [torch.rand((8, 3, 16, 16), generator=generator) * 2 - 1 for _ in range(2)]
     graphs.calibrate(prepared, images)
@@ -72,7 +73,7 @@ def setup(outliers: Sequence[int], board: str = "raspberry-pi") -> Setup:
 
 
 def test_damage_is_found_where_it_is_done() -> None:
-    _, prepared, images, _ = setup([1])
+    _, prepared, images, _ = setup((1,))
     found = {item.layer: item for item in damages(prepared, images, 1)}
     assert list(found) == [f"steps.{i}" for i in range(4)] + ["add", "steps.4", "last"]
     outputs = {name: item.output or 0.0 for name, item in found.items()}
@@ -85,20 +86,20 @@ def test_damage_is_found_where_it_is_done() -> None:
 
 
 def test_analysis_leaves_the_graph_as_it_was() -> None:
-    _, prepared, images, _ = setup([1])
+    _, prepared, images, _ = setup((1,))
     before = {k: v.clone() for k, v in prepared.state_dict().items()}
     assert len(list(damages(prepared, images, 1))) == 7
     assert all(torch.equal(v, before[k]) for k, v in prepared.state_dict().items())
 
 
-def tuned(outliers: Sequence[int], tolerable: float, prices: dict[str, float] | None = None):
+def tuned(outliers: tuple[int, ...], tolerable: float, prices: dict[str, float] | None = None):
     folded, prepared, images, evaluate = setup(outliers)
     found = list(damages(prepared, images, 1))
     return tune(folded, prepared, found, prices or {}, evaluate, tolerable), evaluate
 
 
 def test_only_the_layers_round_an_outlier_stay_float() -> None:
-    result, _ = tuned([1], 0.05)
+    result, _ = tuned((1,), 0.05)
     assert result.met
     assert result.kept == ("steps.1", "steps.2")
     assert [trial.kept for trial in result.trials] == [(), ("steps.1", "steps.2")]
@@ -107,13 +108,13 @@ def test_only_the_layers_round_an_outlier_stay_float() -> None:
 
 
 def test_two_outliers_in_a_row_share_a_layer() -> None:
-    result, _ = tuned([0, 1], 0.05)
+    result, _ = tuned((0, 1), 0.05)
     assert result.met
     assert result.kept == ("steps.0", "steps.1", "steps.2")
 
 
 def test_nothing_is_kept_where_nothing_is_lost() -> None:
-    result, _ = tuned([], 0.05)
+    result, _ = tuned((), 0.05)
     assert result.met
     assert result.kept == ()
     assert len(result.trials) == 1
@@ -121,7 +122,7 @@ def test_nothing_is_kept_where_nothing_is_lost() -> None:
 
 def test_what_was_not_needed_is_rounded_again() -> None:
     """The ranking is told that a harmless tensor is worst: the search must find that out."""
-    folded, prepared, images, evaluate = setup([1])
+    folded, prepared, images, evaluate = setup((1,))
     found = [
         Damage(layer=i.layer, weight=i.weight, output=9.0 if i.layer == "steps.3" else i.output)
         for i in damages(prepared, images, 1)
@@ -135,7 +136,7 @@ def test_what_was_not_needed_is_rounded_again() -> None:
 
 
 def test_what_cannot_be_met_is_said_and_the_best_is_given() -> None:
-    result, _ = tuned([1], 1e-9)
+    result, _ = tuned((1,), 1e-9)
     assert not result.met
     best = max(result.trials, key=lambda trial: trial.accuracy)
     assert result.kept == best.kept != ()
@@ -146,6 +147,6 @@ def test_neural_compressor_says_nothing_and_its_logger_is_left_alone(
 ) -> None:
     logger = logging.getLogger("neural_compressor")
     before = logger.level
-    tuned([1], 0.05)
+    tuned((1,), 0.05)
     assert logger.level == before
     assert capfd.readouterr() == ("", "")
