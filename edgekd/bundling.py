@@ -18,7 +18,7 @@ from edgekd.progress import Progress
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.runfolder import exported_files, finished_record
 from edgekd.sources import load_split, shipped_models, teacher_sources
-from edgekd.types import Artifact, Dataset, Detections, InputContract, RunRecord, Sample, Task
+from edgekd.types import PEER, Artifact, Dataset, Detections, InputContract, RunRecord, Sample, Task
 
 GOLDEN = 4
 """Golden vectors in a bundle: enough to see a layout or a scale that is wrong."""
@@ -56,9 +56,10 @@ def bundle_source(
         record: The run's report.
         recipe: The run's recipe.
         val: Split that thresholds are tuned on and golden images come from.
-        artifacts: Every exported file.
+        artifacts: Every exported file; one for comparison does not ship.
         progress: Shows the thresholds' predictions being made.
     """
+    artifacts = [artifact for artifact in artifacts if artifact.form != "peer"]
     shipped, device = _shipping(artifacts), load_device(recipe.target)
     model = FileModel(shipped.path)
     predictions: Mapping[int, Detections] | None = None
@@ -71,7 +72,7 @@ def bundle_source(
         dataset=val,
         predictions=predictions,
         licences={"data": _data_licence(recipe), "teacher": _teacher_licence(recipe, val)},
-        rows=record.rows,
+        rows=tuple(row for row in record.rows if row.key != PEER),
         tensorrt_opset=device.quantization.opset if device.runtime.name == "tensorrt" else None,
     )
 
