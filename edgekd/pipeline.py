@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -86,11 +87,7 @@ def compress(
         GateError: An exported file does not keep to the recipe's gates; there is no bundle.
         RunError: The run directory is in use.
     """
-    device = load_device(recipe.target)
-    require_feasible(recipe, device)
-    with RunFolder(folder) as run:
-        shop = open_workshop(recipe, device, run, progress, torch_device)
-        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+    with _opened(recipe, folder, progress, torch_device) as shop:
         student = distill(shop)
         if until == "distill":
             return None
@@ -105,6 +102,19 @@ def compress(
         if until != "report":
             bundle(shop, record, files)
         return record
+
+
+@contextmanager
+def _opened(
+    recipe: Recipe, folder: Path, progress: Progress, torch_device: torch.device
+) -> Iterator[Workshop]:
+    """Holds the run directory, and yields everything that the stages of a run share."""
+    device = load_device(recipe.target)
+    require_feasible(recipe, device)
+    with RunFolder(folder) as run:
+        shop = open_workshop(recipe, device, run, progress, torch_device)
+        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        yield shop
 
 
 def train(
@@ -259,11 +269,7 @@ def analyse(
 
     Runs the path as far as it has to; raises what `compress` raises.
     """
-    device = load_device(recipe.target)
-    require_feasible(recipe, device)
-    with RunFolder(folder) as run:
-        shop = open_workshop(recipe, device, run, progress, torch_device)
-        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+    with _opened(recipe, folder, progress, torch_device) as shop:
         student = distill(shop)
         _, integer = quantize(shop, student)
         if integer is None:

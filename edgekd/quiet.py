@@ -30,6 +30,18 @@ def quietly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def errors_only(name: str) -> Iterator[None]:
+    """Keeps a library's logger from saying anything but errors, while our own output goes on."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def _descriptors(target: int, redirected: tuple[int, ...]) -> Iterator[None]:
     """Points file descriptors somewhere else: compiled code does not know Python's streams."""
     if sys.__stdout__:

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgekd.export.intermediates import run_in_memory
 from edgekd.modelfile.onnx_graph import load_onnx
 from edgekd.modelfile.runner import OnnxRunner
 from edgekd.types import Check
@@ -83,18 +84,9 @@ def check_half_outputs(half: Path, whole: Path, images: NDArray[np.float32]) -> 
 
 
 def _rounded_outputs(whole: Path, images: NDArray[np.float32]) -> list[list[NDArray[Any]]]:
-    import onnxruntime
-
     model = onnx.shape_inference.infer_shapes(load_onnx(whole))
     _round(model.graph)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    feed = session.get_inputs()[0].name
-    return [session.run(None, {feed: image[None]}) for image in images]
+    return run_in_memory(model, None, images)
 
 
 def _round(graph: GraphProto) -> None:

@@ -60,13 +60,29 @@ def onnx_intermediates(
         floats: Tensors of layers that are kept in float.
         images: ``(B, C, H, W)`` float inputs.
     """
-    import onnxruntime
-
     model = load_onnx(path)
     integer = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     names = [name for name in names if name in integer] + list(floats)
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    runs = run_in_memory(model, names, images)
+    return {
+        name: _as_int8(np.stack([run[rank] for run in runs])) for rank, name in enumerate(names)
+    }
+
+
+def run_in_memory(
+    model: onnx.ModelProto, names: Sequence[str] | None, images: NDArray[np.float32]
+) -> list[list[NDArray[Any]]]:
+    """Returns what ONNX Runtime, int8 activations kept, makes of each image.
+
+    Args:
+        model: One input.
+        names: Outputs wanted; None for all, in the graph's order.
+        images: ``(B, C, H, W)``.
+    """
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
@@ -75,10 +91,7 @@ def onnx_intermediates(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     feed = session.get_inputs()[0].name
-    runs = [session.run(names, {feed: image[None]}) for image in images]
-    return {
-        name: _as_int8(np.stack([run[rank] for run in runs])) for rank, name in enumerate(names)
-    }
+    return [session.run(names, {feed: image[None]}) for image in images]
 
 
 def _as_int8(values: Integers) -> Integers:

@@ -7,7 +7,6 @@ device profile: what comes of it runs in ONNX Runtime, and none of EdgeKD's proo
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from edgekd.errors import ExportError
-from edgekd.quiet import quietly
+from edgekd.quiet import errors_only, quietly
 
 
 @torch.no_grad()
@@ -32,14 +31,11 @@ def quantized_by_neural_compressor(
     Raises:
         ExportError: It refuses the network.
     """
-    logger = logging.getLogger("neural_compressor")
-    level = logger.level
     images = list(batches)
     try:
-        with quietly():
+        with errors_only("neural_compressor"), quietly():
             from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
 
-            logger.setLevel(logging.ERROR)
             given = copy.deepcopy(graph)
             # What its own export leaves on a graph; this one has been exported already.
             given._exported, given.dynamic_shapes = True, None  # type: ignore[assignment]
@@ -49,6 +45,4 @@ def quantized_by_neural_compressor(
             converted: GraphModule = convert(prepared)
     except Exception as error:
         raise ExportError(f"neural-compressor refuses the network: {error}") from error
-    finally:
-        logger.setLevel(level)
     return converted

@@ -9,7 +9,6 @@ registered with it as an algorithm, a set of layers is a configuration of it.
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +23,7 @@ from torchao.quantization.pt2e import move_exported_model_to_eval as to_eval
 from edgekd.quantize.graph import frozen, only_outputs
 from edgekd.quantize.mixed import between_layers, end, keep_float, layers
 from edgekd.quantize.quantizer import WEIGHTED
-from edgekd.quiet import quietly
+from edgekd.quiet import errors_only, quietly
 
 Layers = tuple[str, ...]
 Evaluate = Callable[[nn.Module], float]
@@ -236,13 +235,8 @@ def _autotune(
         tolerable_loss=relative,
         max_trials=len(sets),
     )
-    logger = logging.getLogger("neural_compressor")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with errors_only("neural_compressor"):
         autotune(_Pair(floating, graph), tune_config=tuning, eval_fn=judge)
-    finally:
-        logger.setLevel(level)
     return trials
 
 
