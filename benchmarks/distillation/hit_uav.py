@@ -1,11 +1,14 @@
 """HIT-UAV: which distillation methods help a small detector on a drone's thermal camera.
 
     python benchmarks/distillation/hit_uav.py grid  --data $EDGEKD_DATA/hit_uav --work WORK
+    python benchmarks/distillation/hit_uav.py dev   --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py final --data $EDGEKD_DATA/hit_uav --work WORK
+    python benchmarks/distillation/hit_uav.py large --data $EDGEKD_DATA/hit_uav --work WORK
 
-``grid`` compares methods on a development split of the training images that is cut by sequence, at
-a small input and a fixed number of steps. ``final`` trains the winner and the student without a
-teacher at full size and reads the validation images once a row.
+``grid`` compares methods on a development split of the training images that is cut by sequence, in
+a fixed and small number of steps; ``dev`` trains its best there for as long as the recipe that
+ships. ``final`` trains the winner and the student without a teacher by that recipe on all training
+images and reads the validation images once a row; ``large`` does so at a larger input.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ HELD_OUT = 5
 """Every fifth sequence is for development."""
 
 GRID_VIEWS, FINAL_VIEWS = 20, 40
-"""Fixed views an image that every row with a teacher shares: each is seen about twice."""
+"""Fixed views an image that every row with a teacher shares."""
 
 MODEL = catalog_folder("models") / "hit-uav"
 
@@ -70,6 +73,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "logits+boxes+teacher-boxes": {"logits": 1.0, "boxes": 2.0, "teacher-boxes": 0.2},
     "teacher-boxes-hard": {"teacher-boxes": {"weight": 0.2, "soft": 0.0}},
 }
+CANDIDATES = ("no-kd", "logits-10+boxes-20", "logits-10+boxes-20+pkd-8")
+"""Rows of ``dev``."""
+
+RECIPES = {"final": "default", "large": "large"}
+
 TASK_WEIGHT = {"logits-10+boxes-20+pkd-8, half the task": 0.5}
 """Of the loss on annotation, where it is not 1."""
 
@@ -118,9 +126,20 @@ def grid(data: Path, work: Path, only: list[str]) -> None:
         show(run_row(row, work, "hit-uav-grid", CLASSES))
 
 
-def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
-    """Trains the deciding rows at full size."""
+def dev(data: Path, work: Path, only: list[str]) -> None:
+    """Trains the candidates on the development split for as long as the recipe that ships."""
+    split = development_split(data, work / "hit-uav-dev")
     base = load_recipe(MODEL / "recipes" / "default.yaml")
+    for name in only or CANDIDATES:
+        recipe = _recipe(base, split, work, METHODS[name], views=FINAL_VIEWS)
+        recipe = override(recipe, {"distill.task_weight": TASK_WEIGHT.get(name, 1.0)})
+        row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
+        show(run_row(row, work, "hit-uav-candidates", CLASSES))
+
+
+def final(name: str, data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
+    """Trains the deciding rows by one of the recipes."""
+    base = load_recipe(MODEL / "recipes" / f"{RECIPES[name]}.yaml")
     steps = base.distill.training.steps
     winner = dict(base.distill.methods or {})
     rows: dict[str, tuple[dict[str, Any], int]] = {
@@ -138,7 +157,7 @@ def final(data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
-            show(run_row(row, work, "hit-uav-final", CLASSES))
+            show(run_row(row, work, f"hit-uav-{name}", CLASSES))
 
 
 def _recipe(
@@ -161,7 +180,7 @@ def _recipe(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["grid", "final"])
+    parser.add_argument("what", choices=["grid", "dev", *RECIPES])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])
@@ -169,5 +188,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.what == "grid":
         grid(arguments.data, arguments.work, arguments.only)
+    elif arguments.what == "dev":
+        dev(arguments.data, arguments.work, arguments.only)
     else:
-        final(arguments.data, arguments.work, arguments.only, arguments.seeds)
+        final(arguments.what, arguments.data, arguments.work, arguments.only, arguments.seeds)
