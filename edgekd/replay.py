@@ -9,6 +9,9 @@ newer, and is copied as it is into every bundle.
 It exits with 0 where every file that a runtime is installed for agrees, with 1 where one does not
 or the manifest does not hold, with 2 where nothing could be compared.
 
+Where ONNX Runtime has TensorRT, int8 and float16 ``.onnx`` files of a board run on it, whole or not
+at all: an engine is built, which may take minutes, and no operator falls back to the CPU unsaid.
+
 Runtimes round differently. Raw outputs are compared with those of every kernel set on record, and
 the nearest may be farther away by a quarter than those sets are from each other. Distances are root
 mean squares over the outputs of one image: in quantization steps for an int8 file, in shares of an
@@ -75,6 +78,7 @@ TFLITE = (
     ("tflite_runtime.interpreter", "tflite-runtime"),
 )
 ONNX = (("onnxruntime", "onnxruntime"),)
+TENSORRT = "TensorrtExecutionProvider"
 ONNX_DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(int64)": "int64"}
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -393,8 +397,8 @@ def open_model(path: Path, file: Record) -> Model:
     """
     module, runtime = _runtime(ONNX if file["format"] == "onnx" else TFLITE)
     if file["format"] == "onnx":
-        native = file["precision"] == "int8" and file["form"] == "board"
-        tensors, call = _attempt(runtime, _open_onnx, module, str(path), native)
+        provider, tensors, call = _attempt(runtime, _open_onnx, module, str(path), file)
+        runtime = f"{runtime}, {provider}"
     else:
         tensors, call = _attempt(runtime, _open_tflite, module, str(path))
     return Model(runtime, tensors, lambda tensor: _attempt(runtime, call, tensor))
@@ -443,13 +447,17 @@ def _open_tflite(module: Any, path: str) -> tuple[list[Record], Any]:  # noqa: A
     return tensors, call
 
 
-def _open_onnx(module: Any, path: str, native: bool) -> tuple[list[Record], Any]:  # noqa: ANN401
-    options = module.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    if native:
-        # Else it computes with uint8 activations on x86, which is not what a board does.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def _open_onnx(module: Any, path: str, file: Record) -> tuple[str, list[Record], Any]:  # noqa: ANN401
+    provider, session = "CPU", None
+    if _for_tensorrt(file) and TENSORRT in module.get_available_providers():
+        session = _on_tensorrt(module, path, file["precision"])
+        provider = "TensorRT" if session else "CPU, for its TensorRT does not load"
+    if session is None:
+        options = _session_options(module)
+        if file["precision"] == "int8" and file["form"] == "board":
+            # Else it computes with uint8 activations on x86, which is not what a board does.
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
+        session = module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
     tensors = [
         {
@@ -458,7 +466,53 @@ def _open_onnx(module: Any, path: str, native: bool) -> tuple[list[Record], Any]
         }
         for item in [*inputs, *session.get_outputs()]
     ]
-    return tensors, lambda tensor: session.run(None, {inputs[0].name: tensor})
+    return provider, tensors, lambda tensor: session.run(None, {inputs[0].name: tensor})
+
+
+def _for_tensorrt(file: Record) -> bool:
+    """Returns whether TensorRT is what the file is for.
+
+    It would round float32 to TF32, uint8 activations are x86's, and non-maximum suppression is
+    left to the CPU.
+    """
+    ends_in_detections = any(output["role"] == "labels" for output in file["outputs"])
+    return (
+        file["precision"] in ("int8", "float16")
+        and file["form"] == "board"
+        and not ends_in_detections
+    )
+
+
+def _on_tensorrt(module: Any, path: str, precision: str) -> Any:  # noqa: ANN401
+    """Returns a session whose every operator TensorRT runs, None where TensorRT does not load.
+
+    Wheels of ONNX Runtime for GPUs name the provider on machines without TensorRT, too.
+
+    Raises:
+        ValueError: It loads and does not take every operator.
+    """
+    enabled = {
+        "trt_int8_enable": str(precision == "int8"),
+        "trt_fp16_enable": str(precision == "float16"),
+    }
+    providers = [(TENSORRT, enabled), "CPUExecutionProvider"]
+    options = _session_options(module)
+    # Or ONNX Runtime fuses Q/DQ itself before TensorRT sees them.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return module.InferenceSession(path, options, providers=providers)
+    except Exception as refused:  # Errors of ONNX Runtime have no common base but Exception.
+        session = module.InferenceSession(path, _session_options(module), providers=providers)
+        if TENSORRT not in session.get_providers():
+            return None
+        raise ValueError(f"TensorRT does not take every operator: {refused}") from refused
+
+
+def _session_options(module: Any) -> Any:  # noqa: ANN401
+    options = module.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return options
 
 
 def show(result: Record) -> str:

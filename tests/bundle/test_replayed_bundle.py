@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,86 @@ def test_an_int8_file_runs_in_the_form_that_a_board_computes(
     assert entries == []
     replay(bundle, "int8.onnx")
     assert entries == [("session.qdqisint8allowed", "1")]
+
+
+class Tensorrt(types.ModuleType):
+    """An ONNX Runtime that names TensorRT among its providers, and asks the CPU in its place.
+
+    Attributes:
+        loads: Whether TensorRT's library can be loaded; if not, a session is without it.
+        takes: Whether TensorRT takes every operator.
+        opened: Providers and configuration of every session that was opened.
+    """
+
+    def __init__(self, *, loads: bool, takes: bool) -> None:
+        super().__init__("onnxruntime")
+        self.loads, self.takes = loads, takes
+        self.opened: list[tuple[list[Any], dict[str, str]]] = []
+
+        class Options(onnxruntime.SessionOptions):
+            def __init__(self) -> None:
+                super().__init__()
+                self.entries: dict[str, str] = {}
+
+            def add_session_config_entry(self, key: str, value: str) -> None:
+                self.entries[key] = value
+
+        self.SessionOptions = Options
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+
+    def InferenceSession(self, path: str, options: Any, providers: list[Any]) -> Any:
+        self.opened.append((providers, options.entries))
+        asked = providers[0] != "CPUExecutionProvider"
+        strict = options.entries.get("session.disable_cpu_ep_fallback") == "1"
+        if asked and strict and not (self.loads and self.takes):
+            raise RuntimeError("nodes are assigned to the default CPU execution provider")
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        if asked and self.loads:
+            session.get_providers = self.get_available_providers
+        return session
+
+
+@pytest.fixture
+def on_a_jetson(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensorrt]:
+    def install(**what: bool) -> Tensorrt:
+        module = Tensorrt(**what)
+        monkeypatch.setitem(sys.modules, "onnxruntime", module)
+        return module
+
+    return install
+
+
+def test_int8_runs_on_tensorrt_where_onnx_runtime_has_it(
+    bundle: Path, on_a_jetson: Callable[..., Tensorrt]
+) -> None:
+    module = on_a_jetson(loads=True, takes=True)
+    files = by_name(replay(bundle))
+    assert files["int8.onnx"]["runtime"].endswith(", TensorRT")
+    assert files["float.onnx"]["runtime"].endswith(", CPU")
+    ((tensorrt, entries),) = [o for o in module.opened if o[0] != ["CPUExecutionProvider"]]
+    enabled = {"trt_int8_enable": "True", "trt_fp16_enable": "False"}
+    assert tensorrt[0] == ("TensorrtExecutionProvider", enabled)
+    assert entries["session.disable_quant_qdq"] == "1"
+
+
+def test_an_operator_that_tensorrt_leaves_is_no_pass(
+    bundle: Path, on_a_jetson: Callable[..., Tensorrt]
+) -> None:
+    on_a_jetson(loads=True, takes=False)
+    files = by_name(replay(bundle))
+    assert files["int8.onnx"]["status"] == "failed"
+    assert "TensorRT does not take every operator" in files["int8.onnx"]["reasons"][0]
+
+
+def test_a_tensorrt_that_does_not_load_is_said(
+    bundle: Path, on_a_jetson: Callable[..., Tensorrt]
+) -> None:
+    on_a_jetson(loads=False, takes=True)
+    files = by_name(replay(bundle))
+    assert files["int8.onnx"]["status"] == "passed"
+    assert files["int8.onnx"]["runtime"].endswith(", CPU, for its TensorRT does not load")
 
 
 def test_a_tampered_model_is_named_and_never_loaded(
