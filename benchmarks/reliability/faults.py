@@ -25,9 +25,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-Kind = Literal["kill", "full", "unreadable"]
+from typing import Any
 
 SAME = (
     "distill/student.safetensors",
@@ -52,7 +50,7 @@ class Faults:
             ``unreadable`` once.
     """
 
-    def __init__(self, root: Path, at: int | None, kind: Kind) -> None:
+    def __init__(self, root: Path, at: int | None, kind: str) -> None:
         self.root, self.at, self.kind = str(root.resolve()), at, kind
         self.count = 0
         self._full = False
@@ -139,7 +137,7 @@ class _Watched:
         return getattr(self._stream, name)
 
 
-def run(arguments: list[str], root: Path, log: Path, at: int | None, kind: Kind) -> tuple[int, int]:
+def run(arguments: list[str], root: Path, log: Path, at: int | None, kind: str) -> tuple[int, int]:
     """Returns the exit status of one run, and how many things it did to files.
 
     The status is negative for a signal, the count -1 where the process was killed. The process is
@@ -250,7 +248,7 @@ class Trial:
         save_net(self.teacher, build(card, seed=3), card)
         self.wanted, self.things = self._undisturbed("kill")
 
-    def _undisturbed(self, kind: Kind) -> tuple[dict[str, str], int]:
+    def _undisturbed(self, kind: str) -> tuple[dict[str, str], int]:
         arguments = self._fresh()
         status, things = run(arguments, self.root, self.log, None, kind)
         if status:
@@ -277,7 +275,7 @@ class Trial:
         """Returns how often the undisturbed run opens one of its files to read it."""
         return self._undisturbed("unreadable")[1]
 
-    def strike(self, at: int, kind: Kind) -> list[str]:
+    def strike(self, at: int, kind: str) -> list[str]:
         """Returns what was wrong after one fault: nothing, where all is well."""
         arguments = self._fresh()
         status, _ = run(arguments, self.root, self.log, at, kind)
@@ -310,39 +308,58 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(i * (count - 1) / max(1, most - 1)) for i in range(most)})
 
 
+class Journal:
+    """What came of every fault so far, so that hours of them can be interrupted.
+
+    Args:
+        path: Of the journal, a line a fault.
+        wanted: Outcome of the undisturbed run: faults in another one count no longer.
+    """
+
+    def __init__(self, path: Path, wanted: dict[str, str]) -> None:
+        self.path = path
+        head = json.dumps(wanted, sort_keys=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found: dict[str, list[str]] = {}
+        if lines[:1] == [head]:
+            self.found = dict(json.loads(line) for line in lines[1:])
+        else:
+            path.write_text(head + "\n")
+
+    def note(self, fault: str, wrong: list[str]) -> None:
+        """Adds what came of a fault."""
+        self.found[fault] = wrong
+        with self.path.open("a") as stream:
+            stream.write(json.dumps([fault, wrong]) + "\n")
+
+
 def main(work: Path, out: Path, kills: int, moments: int, full: int, unreadable: int) -> None:
-    """Strikes every fault and writes what came of it to ``out``."""
+    """Strikes every fault and writes what came of it to ``out``; goes on where it was stopped."""
     work.mkdir(parents=True, exist_ok=True)
     import_everything()
     trial = Trial(work)
     print(f"{trial.things} writes, renames and fsyncs in the undisturbed run", flush=True)
-    began, failed = time.monotonic(), {}
-    struck = {"kill": 0, "full": 0, "unreadable": 0, "moment": 0}
-    plan: list[tuple[Kind, int]] = [("kill", n) for n in spread(trial.things, kills)]
+    journal = Journal(work / "journal.jsonl", trial.wanted)
+    rng = random.Random(0)
+    plan: list[tuple[str, float]] = [("kill", n) for n in spread(trial.things, kills)]
     plan += [("full", n) for n in spread(trial.things, full)]
     if unreadable:
         plan += [("unreadable", n) for n in spread(trial.reads(), unreadable)]
-    for kind, at in plan:
-        wrong = trial.strike(at, kind)
-        struck[kind] += 1
-        if wrong:
-            failed[f"{kind} {at}"] = wrong
-        print(f"{kind} {at}: {wrong or 'same'} ({time.monotonic() - began:.0f} s)", flush=True)
-    rng = random.Random(0)
-    for _ in range(moments):
-        seconds = rng.uniform(0.5, 8.0)
-        wrong = trial.strike_after(seconds)
-        struck["moment"] += 1
-        if wrong:
-            failed[f"moment {seconds:.3f}"] = wrong
-        print(f"moment {seconds:.3f}: {wrong or 'same'}", flush=True)
+    plan += [("moment", round(rng.uniform(0.5, 8.0), 3)) for _ in range(moments)]
+    faults = [f"{kind} {at}" for kind, at in plan]
+    for number, (fault, (kind, at)) in enumerate(zip(faults, plan, strict=True), 1):
+        if fault in journal.found:
+            continue
+        wrong = trial.strike_after(at) if kind == "moment" else trial.strike(int(at), kind)
+        journal.note(fault, wrong)
+        print(f"{number}/{len(plan)} {fault}: {wrong or 'same'}", flush=True)
+    failed = {fault: journal.found[fault] for fault in faults if journal.found[fault]}
     result = {
         "command": "python benchmarks/reliability/faults.py --work WORK --kills "
         f"{kills} --moments {moments} --full {full} --unreadable {unreadable}",
         "things": trial.things,
-        "struck": struck,
+        "struck": {kind: sum(k == kind for k, _ in plan) for kind, _ in plan},
         "different": failed,
-        "seconds": round(time.monotonic() - began),
     }
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
