@@ -12,8 +12,15 @@ import numpy as np
 import PIL.Image
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
-from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.on_board import (
+    BoardMeasurement,
+    Protocol,
+    measure,
+    measure_with_benchmark_model,
+    measure_with_trtexec,
+)
 from edgekd.benchmark.predict import predict_latency
+from edgekd.board.transport import on_this_computer, over_adb, over_ssh
 from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
@@ -33,7 +40,6 @@ from edgekd.methods import METHODS
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
 from edgekd.modelfile.memory import try_out
-from edgekd.modelfile.runner import open_runner
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
@@ -44,7 +50,6 @@ from edgekd.sections import DEFAULT_METHODS
 from edgekd.sources import fitted_recipe, load_split
 from edgekd.strict import to_mapping
 from edgekd.types import (
-    Basis,
     ClassificationMetrics,
     Dataset,
     DetectionMetrics,
@@ -115,50 +120,69 @@ def _require_classes(path: Path, classes: tuple[str, ...], dataset: Dataset) -> 
         )
 
 
-def bench_file(model: Path, target: str | None, threads: int, runs: int) -> Latency:
-    """Returns the latency of a file, measured here or predicted for ``target``.
+def predict_file_latency(model: Path, target: str) -> Latency:
+    """Returns the latency of a file that is predicted for a target.
 
     Raises:
-        ModelError: The file cannot be read or run.
+        ModelError: The file cannot be read.
         DeviceError: No such target.
         RecipeError: There is no prediction for the target.
     """
-    if target:
-        device = load_device(target)
-        predicted = predict_latency(read_operators(model), device)
-        if predicted is None:
-            raise RecipeError(
-                f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
-                "there, or here without --target"
-            )
-        return predicted
-    read_operators(model)  # A damaged file must not pass for one without a contract.
-    try_out(model)
-    contract = _contract(model)
-    native = contract is not None and contract.int8_native
-    runner = open_runner(model, threads=threads, int8_native=native)
-    shape = tuple(size or 1 for size in runner.input.shape)
-    rng = np.random.default_rng(0)
-    if runner.input.dtype.startswith("float"):
-        values = rng.uniform(-1, 1, shape).astype(runner.input.dtype)
-    else:
-        values = rng.integers(0, 127, shape).astype(runner.input.dtype)
-    return measure_latency(runner, values, runs=runs)
-
-
-def latency_line(latency: Latency) -> str:
-    """Returns one line for people."""
-    if latency.basis is Basis.PREDICTED:
-        return (
-            f"predicted for {latency.where}: {latency.median_ms:.2f} ms "
-            f"[{latency.low_ms:.2f}, {latency.high_ms:.2f}] ({latency.note}; {latency.runtime}, "
-            f"{latency.threads} threads)"
+    device = load_device(target)
+    predicted = predict_latency(read_operators(model), device)
+    if predicted is None:
+        raise RecipeError(
+            f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
+            "there, or here without --target"
         )
+    return predicted
+
+
+def measure_file(
+    model: Path,
+    protocol: Protocol,
+    *,
+    host: str | None = None,
+    adb: str | None = None,
+    program: Path | None = None,
+    trtexec: bool = False,
+    options: Sequence[str] = (),
+) -> BoardMeasurement:
+    """Returns the latency of a file, measured here or on a board.
+
+    Args:
+        model: The file.
+        protocol: How.
+        host: Over ssh; None for here.
+        adb: Serial of an Android device, empty for the only one; None for none.
+        program: TFLite's benchmark_model for that device, None for one that it has.
+        trtexec: Whether TensorRT's program times it on the host.
+        options: Passed on to benchmark_model or trtexec.
+
+    Raises:
+        ModelError: The file cannot be read or run.
+        RunError: The board is out of reach or lacks something.
+    """
+    read_operators(model)  # A damaged file must not pass for one without a contract.
+    if adb is not None:
+        with over_adb(adb or None) as work:
+            return measure_with_benchmark_model(work, model, protocol, program, options)
+    if host is None:
+        try_out(model)
+        with on_this_computer() as work:
+            return measure(work, model, protocol)
+    with over_ssh(host) as work:
+        if trtexec:
+            return measure_with_trtexec(work, model, protocol, options)
+        return measure(work, model, protocol)
+
+
+def prediction_line(latency: Latency) -> str:
+    """Returns one line for people."""
     return (
-        f"measured on {latency.where}: median {latency.median_ms:.3f} ms, "
-        f"p90 {latency.p90_ms:.3f}, p99 {latency.p99_ms:.3f}, n {latency.runs} "
-        f"({latency.runtime} {latency.runtime_version}, "
-        f"{latency.delegate}, {latency.threads} threads)"
+        f"predicted for {latency.where}: {latency.median_ms:.2f} ms "
+        f"[{latency.low_ms:.2f}, {latency.high_ms:.2f}] ({latency.note}; {latency.runtime}, "
+        f"{latency.threads} threads)"
     )
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import stat
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; one thread each keeps them from standing in each other's way.
@@ -46,6 +48,63 @@ def system_files(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
         return tmp_path
 
     return write
+
+
+SSH = """#!/bin/sh
+echo "ssh $*" >> "$LOG"
+while [ "$1" != -- ]; do shift; done
+shift 2
+cd "$BOARD" && exec sh -c "$1"
+"""
+SCP = """#!/bin/sh
+echo "scp $*" >> "$LOG"
+while [ "$1" != -- ]; do shift; done
+shift
+for last; do :; done
+destination="${last#*:}"
+while [ $# -gt 1 ]; do cp -r "${1#*:}" "$destination" || exit 1; shift; done
+"""
+MKTEMP = """#!/bin/sh
+mkdir "$BOARD/job" && echo "$BOARD/job"
+"""
+
+
+class Board:
+    """A board that is this machine, reached through programs that pass for ssh and scp."""
+
+    def __init__(self, folder: Path) -> None:
+        self.programs, self.home = folder / "bin", folder / "home"
+        self.log = folder / "log"
+        self.programs.mkdir()
+        self.home.mkdir()
+        self.install("ssh", SSH)
+        self.install("scp", SCP)
+        self.install("mktemp", MKTEMP)
+        self.install("python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+
+    def install(self, name: str, script: str) -> None:
+        path = self.programs / name
+        path.write_text(script)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    @property
+    def commands(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+    @property
+    def leftovers(self) -> list[Path]:
+        return list(self.home.iterdir())
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    (tmp_path / "board").mkdir()
+    board = Board(tmp_path / "board")
+    monkeypatch.setenv("PATH", f"{board.programs}:/usr/bin:/bin")
+    monkeypatch.setenv("BOARD", str(board.home))
+    monkeypatch.setenv("LOG", str(board.log))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    return board
 
 
 @pytest.fixture(scope="session")

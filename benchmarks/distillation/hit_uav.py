@@ -137,9 +137,9 @@ def dev(data: Path, work: Path, only: list[str]) -> None:
         show(run_row(row, work, "hit-uav-candidates", CLASSES))
 
 
-def final(name: str, data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
+def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
     """Trains the deciding rows by one of the recipes."""
-    base = load_recipe(MODEL / "recipes" / f"{RECIPES[name]}.yaml")
+    base = load_recipe(MODEL / "recipes" / f"{RECIPES[table]}.yaml")
     steps = base.distill.training.steps
     winner = dict(base.distill.methods or {})
     rows: dict[str, tuple[dict[str, Any], int]] = {
@@ -148,6 +148,7 @@ def final(name: str, data: Path, work: Path, only: list[str], seeds: list[int]) 
         "kd-40-epochs": (winner, steps // 2),
         "no-kd-40-epochs": ({}, steps // 2),
         "no-kd-twice": ({}, 2 * steps),
+        "kd-twice": (winner, 2 * steps),
         "no-kd-wall": ({}, round(1.35 * steps)),
     }
     for name in only or ("no-kd", "kd", "no-kd-twice"):
@@ -157,7 +158,7 @@ def final(name: str, data: Path, work: Path, only: list[str], seeds: list[int]) 
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
-            show(run_row(row, work, f"hit-uav-{name}", CLASSES))
+            show(run_row(row, work, f"hit-uav-{table}", CLASSES))
 
 
 def _recipe(

@@ -71,8 +71,9 @@ def _tensorrt(contract: BundleContract, rows: Sequence[ModelRow], opset: int | N
     return f"""
 ## TensorRT
 
-These files were not executed on TensorRT: engines are built on the board that runs them. `replay.py`
-runs the golden vectors on it where the board's ONNX Runtime has TensorRT, and says so behind each file.
+These files were not executed on TensorRT: engines are built on the board that runs them.
+`replay.py` runs the golden vectors on it where the board's ONNX Runtime has TensorRT, and says so
+behind each file.
 
 | TensorRT | Command |
 |---|---|

@@ -34,19 +34,71 @@ def evaluate(
             click.echo(f"{path}: {figures(values)}, {values['images']} images")
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("model", type=FOLDER)
-@click.option("--target", help="Predict the latency there instead of measuring it here.")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--target", help="Predict the latency there instead of measuring it.")
+@click.option("--host", help="Measure there over ssh, such as pi@192.168.1.20.")
+@click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
+@click.option("--adb", is_flag=False, flag_value="", help="Measure on the Android device.")
+@click.option(
+    "--benchmark-model",
+    "program",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--runs", type=click.IntRange(50), default=100, show_default=True)
+@click.option("--runs", type=click.IntRange(50), default=60, show_default=True, help="At least.")
+@click.option("--seconds", type=click.FloatRange(0), default=3.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
-def bench(model: Path, target: str | None, threads: int, runs: int, as_json: bool) -> None:
-    """Latency of an ONNX or TFLite file: measured here, or predicted for a target."""
-    from edgekd.file_commands import bench_file, latency_line
+def bench(
+    model: Path,
+    options: tuple[str, ...],
+    target: str | None,
+    host: str | None,
+    trtexec: bool,
+    adb: str | None,
+    program: Path | None,
+    threads: int,
+    runs: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Latency of an ONNX or TFLite file: measured here or on a board, or predicted for a target.
+
+    OPTIONS after ``--`` go to benchmark_model or trtexec, such as ``-- --use_gpu=true``.
+    """
+    from edgekd.benchmark.on_board import Protocol, measurement_lines
+    from edgekd.file_commands import measure_file, predict_file_latency, prediction_line
     from edgekd.strict import to_mapping
 
-    latency = bench_file(model, target, threads, runs)
-    click.echo(json.dumps(to_mapping(latency), indent=1) if as_json else latency_line(latency))
+    if sum(place is not None for place in (target, host, adb)) > 1:
+        raise click.UsageError("--target, --host and --adb exclude each other")
+    if trtexec and host is None:
+        raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
+    if options and not (trtexec or adb is not None):
+        raise click.UsageError(f"{options[0]}: options are passed on with --adb and --trtexec only")
+    if target:
+        latency = predict_file_latency(model, target)
+        text = [prediction_line(latency)]
+        click.echo(json.dumps(to_mapping(latency), indent=1) if as_json else text[0])
+        return
+    protocol = Protocol(threads=threads, runs=runs, seconds=seconds)
+    found = measure_file(
+        model,
+        protocol,
+        host=host,
+        adb=adb,
+        program=program,
+        trtexec=trtexec,
+        options=options,
+    )
+    if as_json:
+        click.echo(json.dumps(to_mapping(found), indent=1))
+    else:
+        click.echo("\n".join(measurement_lines(found)))
+    if found.invalid:
+        sys.exit(1)
 
 
 @main.command()

@@ -1,0 +1,1 @@
+"""Boards: how they are reached, and what they tell of themselves."""
