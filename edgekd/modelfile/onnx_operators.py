@@ -9,7 +9,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from edgekd.errors import ModelError
 from edgekd.modelfile.onnx_graph import OnnxGraph, item_bytes, read_onnx
-from edgekd.modelfile.operators import Operator, OperatorKind
+from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.types import Precision
 
 _KINDS = {
@@ -187,6 +187,7 @@ class _Folding:
             precision=self._precision(node),
             input_shapes=tuple(graph.shapes.get(name, ()) for name in activations),
             output_shapes=tuple(graph.shapes.get(name, ()) for name in outputs),
+            geometry=self._geometry(node, kind),
         )
 
     def _precision(self, node: NodeProto) -> Precision:
@@ -208,6 +209,31 @@ class _Folding:
         if kind is OperatorKind.TRANSPOSED_CONV:
             return math.prod(data) * math.prod(weights[1:])
         return outputs * math.prod(weights[1:])
+
+    def _geometry(self, node: NodeProto, kind: OperatorKind) -> Geometry | None:
+        """Returns the shape of a multiplication; images are stored channels, height, width."""
+        if kind not in _MULTIPLYING:
+            return None
+        source, target = self._shape(node, node.input[0]), self._shape(node, node.output[0])
+        if kind in (OperatorKind.FULLY_CONNECTED, OperatorKind.MATMUL):
+            outputs = target[-1] if target else 1
+            rows = math.prod(target) // max(1, outputs)
+            depth = self._macs(node, kind) // max(1, math.prod(target))
+            return Geometry(inputs=depth, outputs=outputs, height=rows, width=1)
+        weights = self._shape(node, node.input[_INTEGER_OPERATORS.get(node.op_type, 1)])
+        if not len(source) == len(target) == len(weights) == 4:
+            return None
+        transposed = kind is OperatorKind.TRANSPOSED_CONV
+        large, small = (target, source) if transposed else (source, target)
+        return Geometry(
+            inputs=source[1],
+            outputs=target[1],
+            height=small[2],
+            width=small[3],
+            kernel=(weights[2], weights[3]),
+            stride=max(1, round(large[2] / max(1, small[2]))),
+            groups=_attribute(node, "group", 1),
+        )
 
     def _shape(self, node: NodeProto, name: str) -> tuple[int, ...]:
         shape = self._graph.shapes.get(name, (-1,))

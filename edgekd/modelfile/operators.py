@@ -32,6 +32,29 @@ class OperatorKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Geometry:
+    """The shape of a multiplication, which decides how well a kernel does it.
+
+    Attributes:
+        inputs: Channels read, over all groups.
+        outputs: Channels written, over all groups.
+        height: Of the output; rows of a matrix product. Of the input where it is transposed.
+        width: Of the same; 1 for a matrix product.
+        kernel: Height and width.
+        stride: Along the height; how many times larger the input is than the output.
+        groups: Convolutions that share nothing; as many as channels where it is depthwise.
+    """
+
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    groups: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Operator:
     """One operator as the runtime executes it.
 
@@ -47,6 +70,7 @@ class Operator:
             its weights are; any other where its inputs and its output are.
         input_shapes: Of the activations. A dimension known only at run time is -1 and counts as 1.
         output_shapes: Likewise.
+        geometry: Of convolutions over an image and of matrix products; None for all others.
     """
 
     kind: OperatorKind
@@ -60,6 +84,7 @@ class Operator:
     precision: Precision
     input_shapes: tuple[Shape, ...]
     output_shapes: tuple[Shape, ...]
+    geometry: Geometry | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from edgekd.errors import ModelError
-from edgekd.modelfile.operators import Operator, OperatorKind
+from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.modelfile.tflite_graph import (
     INTEGER_TYPES,
     TfliteOperator,
@@ -99,6 +99,7 @@ def _operator(item: TfliteOperator, constant: set[int], counted: set[int]) -> Op
         precision=_precision(kind, item, activations),
         input_shapes=tuple(tensor.shape for tensor in activations),
         output_shapes=tuple(tensor.shape for tensor in item.outputs),
+        geometry=_geometry(kind, item),
     )
 
 
@@ -127,3 +128,33 @@ def _macs(kind: OperatorKind, item: TfliteOperator) -> int:
     if item.native == "CONV_3D":  # Depth, height, width, input channel, output channel.
         return outputs * math.prod(filters[:-1])
     return outputs * math.prod(filters[1:])
+
+
+def _geometry(kind: OperatorKind, item: TfliteOperator) -> Geometry | None:
+    """Returns the shape of a multiplication; images are stored height, width, channels."""
+    if kind in (OperatorKind.FULLY_CONNECTED, OperatorKind.MATMUL):
+        depth, outputs = item.inputs[0].shape[-1:], item.outputs[0].shape[-1:]
+        rows = item.outputs[0].elements // max(1, math.prod(outputs))
+        if kind is OperatorKind.FULLY_CONNECTED:
+            depth = item.inputs[_FILTER].shape[-1:]
+        return Geometry(inputs=math.prod(depth), outputs=math.prod(outputs), height=rows, width=1)
+    if kind not in _WEIGHTED or item.native == "CONV_3D":
+        return None
+    transposed = kind is OperatorKind.TRANSPOSED_CONV
+    source, target = item.inputs[2 if transposed else 0].shape, item.outputs[0].shape
+    filters = item.inputs[_FILTER].shape
+    if len(source) != len(target) or len(target) != len(filters) or len(filters) != 4:
+        return None
+    large, small = (target, source) if transposed else (source, target)
+    return Geometry(
+        inputs=source[3],
+        outputs=target[3],
+        height=small[1],
+        width=small[2],
+        kernel=(filters[1], filters[2]),
+        stride=max(1, round(large[1] / max(1, small[1]))),
+        # A filter that reads fewer channels than there are is one of several groups.
+        groups=source[3]
+        if kind is OperatorKind.DEPTHWISE_CONV
+        else max(1, source[3] // max(1, filters[3])),
+    )
