@@ -1,7 +1,7 @@
 """Published networks as lists of operators, for which latencies are published.
 
-Written from the papers' tables: Howard et al., arXiv 1704.04861 (MobileNet v1); Sandler et al., arXiv
-1801.04381 (v2); Howard et al., arXiv 1905.02244 (v3, and its minimalistic form without
+Written from the papers' tables: Howard et al., arXiv 1704.04861 (MobileNet v1); Sandler et al.,
+arXiv 1801.04381 (v2); Howard et al., arXiv 1905.02244 (v3, and its minimalistic form without
 squeeze-and-excitation, 5x5 kernels and hard-swish, of the TensorFlow model garden); Tan and Le,
 arXiv 1905.11946 with the scaling of EfficientNet-lite (stem, head, first and last stage unscaled,
 no squeeze-and-excitation, ReLU6). `tests/benchmarks` holds their multiply-accumulates against the
@@ -12,6 +12,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+
+from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
+from edgekd.types import Precision
+
+KINDS = {
+    "conv": OperatorKind.CONV,
+    "depthwise": OperatorKind.DEPTHWISE_CONV,
+    "fc": OperatorKind.FULLY_CONNECTED,
+    "add": OperatorKind.ELEMENTWISE,
+    "multiply": OperatorKind.ELEMENTWISE,
+    "activation": OperatorKind.ACTIVATION,
+    "pool": OperatorKind.POOL,
+    "softmax": OperatorKind.ACTIVATION,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +82,35 @@ class Layer:
     def written(self) -> int:
         """Values of activations written."""
         return self.outputs * self.size**2
+
+    def operator(self, precision: Precision) -> Operator:
+        """Returns the layer as it would stand in a file of that precision."""
+        width = {Precision.INT8: 1, Precision.FLOAT16: 2, Precision.FLOAT32: 4}[precision]
+        geometry = None
+        if self.macs:
+            geometry = Geometry(
+                inputs=self.inputs,
+                outputs=self.outputs,
+                height=self.size,
+                width=self.size,
+                kernel=(self.kernel, self.kernel),
+                stride=self.stride,
+                groups=self.inputs if self.kind == "depthwise" else 1,
+            )
+        return Operator(
+            kind=KINDS[self.kind],
+            native=self.kind,
+            name=self.kind,
+            macs=self.macs,
+            parameters=self.weights,
+            input_bytes=width * self.read,
+            weight_bytes=width * self.weights,
+            output_bytes=width * self.written,
+            precision=precision,
+            input_shapes=(),
+            output_shapes=(),
+            geometry=geometry,
+        )
 
 
 @dataclass
@@ -228,7 +271,7 @@ def mobilenet_v3(kind: str, width: float, size: int, *, minimalistic: bool = Fal
     return net
 
 
-# kernel, expansion, output, squeeze-and-excitation, hard-swish, stride: tables 1 and 2 of the paper.
+# Kernel, expansion, output, squeeze-and-excitation, hard-swish, stride: tables 1 and 2.
 _V3 = {
     "large": (
         [(3, 16, 16, False, False, 1), (3, 64, 24, False, False, 2), (3, 72, 24, False, False, 1),
