@@ -13,6 +13,7 @@ import PIL.Image
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.on_board import (
+    BoardCompute,
     BoardMeasurement,
     Protocol,
     measure,
@@ -61,32 +62,62 @@ from edgekd.types import (
 
 Metrics = DetectionMetrics | ClassificationMetrics
 
+IMAGES_A_TRIP = 32
+"""Sent to a board at once: fewer would be all waiting, more would fill a small memory card."""
+
 SHOWN = 3
 """Places of one rule that an inspection shows people."""
 
 
 def evaluate_files(
-    models: Sequence[Path], data: Path | None, split: str, threads: int, progress: Progress
+    models: Sequence[Path],
+    data: Path | None,
+    split: str,
+    threads: int,
+    progress: Progress,
+    host: str | None = None,
 ) -> Iterator[tuple[Path, Metrics]]:
     """Yields every file and its metrics; a ``.safetensors`` checkpoint is run in torch.
+
+    With a host, images are prepared and detections scored here, and the outputs in between are
+    the board's.
 
     Raises:
         DataError: The data set cannot be read or names other classes.
         ModelError: A file cannot be run.
+        RunError: The host is out of reach or lacks something.
     """
     recipe = override(Recipe(), {"data.path": str(data)} if data else {})
     dataset = load_split(recipe, split, Path("runs"), progress)
     for path in models:
         if path.suffix == ".safetensors":
+            if host:
+                raise ModelError(f"{path}: a board runs .onnx and .tflite files")
             predictions, classes = _checkpoint_predictions(path, dataset, progress)
         else:
             try_out(path)
             model = FileModel(path, threads)
             classes = model.contract.classes
             _require_classes(path, classes, dataset)
-            predictions = predict_file(model, dataset, progress, path.name)
+            predictions = _file_predictions(model, dataset, progress, path, threads, host)
         _require_classes(path, classes, dataset)
         yield path, score(dataset, predictions)
+
+
+def _file_predictions(
+    model: FileModel,
+    dataset: Dataset,
+    progress: Progress,
+    path: Path,
+    threads: int,
+    host: str | None,
+) -> dict[int, Any]:
+    if host is None:
+        return predict_file(model, dataset, progress, path.name)
+    with over_ssh(host) as work:
+        compute = BoardCompute(work, path, threads)
+        title = f"{path.name} on {host}"
+        return predict_file(model, dataset, progress, title, compute, IMAGES_A_TRIP)
 
 
 def _checkpoint_predictions(

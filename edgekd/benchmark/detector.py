@@ -6,6 +6,7 @@ pixels of the original image. `edgekd predict` and `edgekd eval` are this and no
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from edgekd.types import (
 )
 
 Outputs = list[NDArray[Any]]
+Compute = Callable[[Sequence[NDArray[Any]]], Sequence[Outputs]]
 
 
 class FileModel:
@@ -82,25 +84,48 @@ class FileModel:
         tensor, placement = self.preprocess(image)
         return self.postprocess(self.runner.run(tensor), placement, image.shape, min_score)
 
-    def logits(self, image: Image) -> NDArray[np.float32]:
-        """Returns the class logits ``(C,)`` of one image."""
-        (values,) = self.runner.run(self.preprocess(image)[0])
+    def logits(self, outputs: Outputs) -> NDArray[np.float32]:
+        """Returns the class logits ``(C,)`` of one image's outputs."""
+        (values,) = outputs
         spec = self.contract.outputs[0]
         return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
 
 
 def predict_file(
-    model: FileModel, dataset: Dataset, progress: Progress, title: str
+    model: FileModel,
+    dataset: Dataset,
+    progress: Progress,
+    title: str,
+    compute: Compute | None = None,
+    together: int = 1,
 ) -> dict[int, Any]:
-    """Returns detections (or logits) of every image by image id, computed by the file's runtime."""
-    channels = model.contract.input.channels
-    detects = model.contract.task is Task.DETECTION
+    """Returns detections (or logits) of every image by image id.
+
+    Args:
+        model: Prepares the images and reads the outputs.
+        dataset: The images.
+        progress: Counts them.
+        title: Beside the count.
+        compute: Makes the outputs of input tensors; None for the file's runtime here.
+        together: Images that ``compute`` is given at once.
+    """
+    compute = compute or (lambda tensors: [model.runner.run(tensor) for tensor in tensors])
     results: dict[int, Any] = {}
     with progress.meter(title, len(dataset.samples)) as meter:
-        for done, sample in enumerate(dataset.samples, 1):
-            image = read_image(sample, channels)
-            results[sample.image_id] = model.detect(image) if detects else model.logits(image)
-            meter.update(done)
+        for start in range(0, len(dataset.samples), together):
+            samples = dataset.samples[start : start + together]
+            images = [read_image(sample, model.contract.input.channels) for sample in samples]
+            prepared = [model.preprocess(image) for image in images]
+            found = compute([tensor for tensor, _ in prepared])
+            for sample, image, (_, placement), outputs in zip(
+                samples, images, prepared, found, strict=True
+            ):
+                results[sample.image_id] = (
+                    model.postprocess(outputs, placement, image.shape)
+                    if model.contract.task is Task.DETECTION
+                    else model.logits(outputs)
+                )
+            meter.update(len(results))
     return results
 
 

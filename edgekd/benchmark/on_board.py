@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edgekd
 from edgekd.board.logs import Timing, read_benchmark_model, read_trtexec
@@ -239,6 +240,49 @@ def measure_with_trtexec(
         invalid=slowed(before, after, found["tegrastats"]),
         notes=(*timing.warnings, *_notes(timing, None, after)),
     )
+
+
+class BoardCompute:
+    """The outputs of a file as a board computes them: for the accuracy that ships.
+
+    Args:
+        work: A folder on the board.
+        model: The file.
+        threads: Of the runtime there.
+    """
+
+    def __init__(self, work: Workspace, model: Path, threads: int) -> None:
+        self._work = work
+        self._command = [work.python, "agent.py", "compute", model.name, "in.npz", "out.npz"]
+        self._command += ["--threads", str(threads)]
+        with tempfile.TemporaryDirectory() as staged:
+            contract = _contract_file(model, Path(staged))
+            sources = [_beside("agent.py"), model]
+            if contract:
+                sources.append(contract)
+                self._command += ["--contract", contract.name]
+            work.push(*sources)
+
+    def __call__(self, tensors: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:
+        """Returns the outputs of every input.
+
+        Raises:
+            RunError: The board is out of reach, or cannot run the file.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = Path(folder) / "in.npz", Path(folder) / "out.npz"
+            with given.open("wb") as stream:
+                named: dict[str, Any] = {str(index): item for index, item in enumerate(tensors)}
+                np.savez(stream, **named)
+            self._work.push(given)
+            _answer(self._work, self._command)
+            self._work.pull("out.npz", found)
+            with np.load(found) as archive:
+                count = len(archive.files) // len(tensors)
+                return [
+                    [archive[f"{index}/{output}"] for output in range(count)]
+                    for index in range(len(tensors))
+                ]
 
 
 def measurement_lines(found: BoardMeasurement) -> list[str]:

@@ -17,16 +17,24 @@ from edgekd.cli.train_commands import figures, print_run
 @click.argument("models", nargs=-1, required=True, type=FOLDER)
 @click.option("--data", type=FOLDER, help="Data set. [the built-in demo set]")
 @click.option("--split", default="val", show_default=True)
+@click.option("--host", help="Compute there over ssh, such as pi@192.168.1.20.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(
-    models: tuple[Path, ...], data: Path | None, split: str, threads: int, as_json: bool
+    models: tuple[Path, ...],
+    data: Path | None,
+    split: str,
+    host: str | None,
+    threads: int,
+    as_json: bool,
 ) -> None:
-    """MAP (or top-1) of exported files, each in its own runtime."""
+    """MAP (or top-1) of exported files, each in its own runtime, here or on a board."""
     from edgekd.file_commands import evaluate_files
     from edgekd.strict import to_mapping
 
-    for path, metrics in evaluate_files(models, data, split, threads, progress_for_terminal()):
+    for path, metrics in evaluate_files(
+        models, data, split, threads, progress_for_terminal(), host
+    ):
         values = to_mapping(metrics)
         if as_json:
             click.echo(json.dumps({"model": str(path), **values}))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import edgekd.agent
 from edgekd.benchmark.on_board import (
@@ -19,6 +20,7 @@ from edgekd.benchmark.on_board import (
     measurement_lines,
 )
 from edgekd.board.transport import on_this_computer, over_ssh
+from edgekd.cli import main
 from edgekd.errors import ModelError, RunError
 from edgekd.modelfile.runner import open_runner
 
@@ -74,6 +76,22 @@ def test_what_the_agent_computes_is_what_the_file_computes(finished_run, tmp_pat
     with np.load(tmp_path / "out.npz") as archive:
         for index, wanted in enumerate(runner.run(image)):
             np.testing.assert_array_equal(archive[f"a/{index}"], wanted)
+
+
+@pytest.mark.parametrize("name", ["int8.tflite", "int8.onnx"])
+def test_a_boards_outputs_score_as_the_same_runtime_does_here(
+    finished_run, small_set: Path, board, name: str
+) -> None:
+    """The board is this machine, so its figure is this machine's, and its outputs are scored."""
+    path, command = models(finished_run)[name], ["eval", "--data", str(small_set), "--json"]
+    here, there = (
+        CliRunner().invoke(main, [*command, str(path), *host], catch_exceptions=False)
+        for host in ([], ["--host", "pi@board"])
+    )
+    assert there.exit_code == 0, there.output
+    assert json.loads(there.stdout) == json.loads(here.stdout)
+    assert board.leftovers == []
+    assert any("agent.py compute" in command for command in board.commands)
 
 
 def test_pixels_become_the_input_that_the_contract_describes() -> None:
