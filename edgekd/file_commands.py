@@ -12,16 +12,8 @@ import numpy as np
 import PIL.Image
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
-from edgekd.benchmark.on_board import (
-    BoardCompute,
-    BoardMeasurement,
-    Protocol,
-    measure,
-    measure_with_benchmark_model,
-    measure_with_trtexec,
-)
-from edgekd.benchmark.predict import predict_latency
-from edgekd.board.transport import on_this_computer, over_adb, over_ssh
+from edgekd.benchmark.on_board import BoardCompute
+from edgekd.board.transport import over_ssh
 from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
@@ -54,7 +46,6 @@ from edgekd.types import (
     ClassificationMetrics,
     Dataset,
     DetectionMetrics,
-    Latency,
     RunRecord,
     Sample,
     Task,
@@ -149,72 +140,6 @@ def _require_classes(path: Path, classes: tuple[str, ...], dataset: Dataset) -> 
             f"{path}: made for the classes {list(classes)}, {dataset.root} has "
             f"{list(dataset.classes)}"
         )
-
-
-def predict_file_latency(model: Path, target: str) -> Latency:
-    """Returns the latency of a file that is predicted for a target.
-
-    Raises:
-        ModelError: The file cannot be read.
-        DeviceError: No such target.
-        RecipeError: There is no prediction for the target.
-    """
-    device = load_device(target)
-    predicted = predict_latency(read_operators(model), device)
-    if predicted is None:
-        raise RecipeError(
-            f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
-            "there, or here without --target"
-        )
-    return predicted
-
-
-def measure_file(
-    model: Path,
-    protocol: Protocol,
-    *,
-    host: str | None = None,
-    adb: str | None = None,
-    program: Path | None = None,
-    trtexec: bool = False,
-    options: Sequence[str] = (),
-) -> BoardMeasurement:
-    """Returns the latency of a file, measured here or on a board.
-
-    Args:
-        model: The file.
-        protocol: How.
-        host: Over ssh; None for here.
-        adb: Serial of an Android device, empty for the only one; None for none.
-        program: TFLite's benchmark_model for that device, None for one that it has.
-        trtexec: Whether TensorRT's program times it on the host.
-        options: Passed on to benchmark_model or trtexec.
-
-    Raises:
-        ModelError: The file cannot be read or run.
-        RunError: The board is out of reach or lacks something.
-    """
-    read_operators(model)  # A damaged file must not pass for one without a contract.
-    if adb is not None:
-        with over_adb(adb or None) as work:
-            return measure_with_benchmark_model(work, model, protocol, program, options)
-    if host is None:
-        try_out(model)
-        with on_this_computer() as work:
-            return measure(work, model, protocol)
-    with over_ssh(host) as work:
-        if trtexec:
-            return measure_with_trtexec(work, model, protocol, options)
-        return measure(work, model, protocol)
-
-
-def prediction_line(latency: Latency) -> str:
-    """Returns one line for people."""
-    return (
-        f"predicted for {latency.where}: {latency.median_ms:.2f} ms "
-        f"[{latency.low_ms:.2f}, {latency.high_ms:.2f}] ({latency.note}; {latency.runtime}, "
-        f"{latency.threads} threads)"
-    )
 
 
 def predict_images(

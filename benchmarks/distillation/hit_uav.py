@@ -3,12 +3,14 @@
     python benchmarks/distillation/hit_uav.py grid  --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py dev   --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py final --data $EDGEKD_DATA/hit_uav --work WORK
+    python benchmarks/distillation/hit_uav.py coarse --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py large --data $EDGEKD_DATA/hit_uav --work WORK
 
 ``grid`` compares methods on a development split of the training images that is cut by sequence, in
 a fixed and small number of steps; ``dev`` trains its best there for as long as the recipe that
 ships. ``final`` trains the winner and the student without a teacher by that recipe on all training
-images and reads the validation images once a row; ``large`` does so at a larger input.
+images and reads the validation images once a row; ``coarse`` does so without a level at stride 4,
+``large`` at a larger input.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ METHODS: dict[str, dict[str, Any]] = {
 CANDIDATES = ("no-kd", "logits-10+boxes-20", "logits-10+boxes-20+pkd-8")
 """Rows of ``dev``."""
 
-RECIPES = {"final": "default", "large": "large"}
+RECIPES = {"final": "default", "coarse": "coarse", "large": "large"}
 
 TASK_WEIGHT = {"logits-10+boxes-20+pkd-8, half the task": 0.5}
 """Of the loss on annotation, where it is not 1."""

@@ -25,6 +25,7 @@ from edgekd.board.transport import ANDROID_TEMPORARY, Workspace, last_line
 from edgekd.errors import ModelError, RunError
 from edgekd.modelfile.contract import read_contract
 from edgekd.strict import to_mapping
+from edgekd.types import Basis
 
 BUSY_CPUS = 0.25
 """CPUs kept busy by other processes, from which on a board counts as busy."""
@@ -66,6 +67,7 @@ class BoardMeasurement:
     """A latency measured on a board, with all that is needed to judge it.
 
     Attributes:
+        basis: Always ``measured``.
         where: The board.
         delegate: What computed, as the runtime itself said it.
         cpus: That the threads were kept on; empty where they could not be.
@@ -80,6 +82,7 @@ class BoardMeasurement:
         notes: What else one should know.
     """
 
+    basis: Basis = Basis.MEASURED
     where: str
     runtime: str
     runtime_version: str

@@ -50,7 +50,7 @@ class BoardState:
     """
 
     model: str
-    flags: frozenset[str] = frozenset()
+    flags: tuple[str, ...] = ()
     governors: tuple[str, ...] = ()
     clock_mhz: float | None = None
     max_clock_mhz: float | None = None
@@ -195,9 +195,9 @@ def _model(facts: Facts) -> str:
     return facts.get("machine", "") or "unknown"
 
 
-def _flags(facts: Facts) -> frozenset[str]:
+def _flags(facts: Facts) -> tuple[str, ...]:
     found = _match(r"(?m)^(?:flags|Features)\s*:\s*(.+)$", facts.get("/proc/cpuinfo", ""))
-    return frozenset(found.split()) if found else frozenset()
+    return tuple(sorted(set(found.split()))) if found else ()
 
 
 def _gpu_clocks(facts: Facts) -> tuple[float, float] | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.cli.app import main
 from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progress_for_terminal
 from edgekd.cli.train_commands import figures, print_run
+
+if TYPE_CHECKING:
+    from edgekd.benchmark.on_board import Protocol
 
 
 @main.command("eval")
@@ -55,6 +59,7 @@ def evaluate(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
 )
+@click.option("--hosts", type=FOLDER, help="Measure on every board of this YAML at once.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--runs", type=click.IntRange(50), default=60, show_default=True, help="At least.")
 @click.option("--seconds", type=click.FloatRange(0), default=3.0, show_default=True)
@@ -67,6 +72,7 @@ def bench(
     trtexec: bool,
     adb: str | None,
     program: Path | None,
+    hosts: Path | None,
     threads: int,
     runs: int,
     seconds: float,
@@ -77,11 +83,11 @@ def bench(
     OPTIONS after ``--`` go to benchmark_model or trtexec, such as ``-- --use_gpu=true``.
     """
     from edgekd.benchmark.on_board import Protocol, measurement_lines
-    from edgekd.file_commands import measure_file, predict_file_latency, prediction_line
+    from edgekd.measuring import measure_file, predict_file_latency, prediction_line
     from edgekd.strict import to_mapping
 
-    if sum(place is not None for place in (target, host, adb)) > 1:
-        raise click.UsageError("--target, --host and --adb exclude each other")
+    if sum(place is not None for place in (target, host, adb, hosts)) > 1:
+        raise click.UsageError("--target, --host, --hosts and --adb exclude each other")
     if trtexec and host is None:
         raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
     if options and not (trtexec or adb is not None):
@@ -92,6 +98,9 @@ def bench(
         click.echo(json.dumps(to_mapping(latency), indent=1) if as_json else text[0])
         return
     protocol = Protocol(threads=threads, runs=runs, seconds=seconds)
+    if hosts:
+        _bench_farm(model, hosts, protocol, as_json)
+        return
     found = measure_file(
         model,
         protocol,
@@ -106,6 +115,24 @@ def bench(
     else:
         click.echo("\n".join(measurement_lines(found)))
     if found.invalid:
+        sys.exit(1)
+
+
+def _bench_farm(model: Path, hosts: Path, protocol: Protocol, as_json: bool) -> None:
+    from edgekd.benchmark.on_board import BoardMeasurement, measurement_lines
+    from edgekd.measuring import measure_farm, read_farm
+    from edgekd.strict import to_mapping
+
+    found = measure_farm(model, read_farm(hosts), protocol)
+    measured = {n: m for n, m in found.items() if isinstance(m, BoardMeasurement)}
+    if as_json:
+        failed = {n: {"error": str(e)} for n, e in found.items() if n not in measured}
+        click.echo(json.dumps({n: to_mapping(m) for n, m in measured.items()} | failed, indent=1))
+    else:
+        for name, result in found.items():
+            lines = measurement_lines(measured[name]) if name in measured else [f"FAILED: {result}"]
+            click.echo("\n".join([f"{name}: {lines[0]}", *lines[1:]]))
+    if len(measured) < len(found) or any(m.invalid for m in measured.values()):
         sys.exit(1)
 
 
