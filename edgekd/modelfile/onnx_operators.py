@@ -223,15 +223,14 @@ class _Folding:
         weights = self._shape(node, node.input[_INTEGER_OPERATORS.get(node.op_type, 1)])
         if not len(source) == len(target) == len(weights) == 4:
             return None
-        transposed = kind is OperatorKind.TRANSPOSED_CONV
-        large, small = (target, source) if transposed else (source, target)
+        small = source if kind is OperatorKind.TRANSPOSED_CONV else target
         return Geometry(
             inputs=source[1],
             outputs=target[1],
             height=small[2],
             width=small[3],
             kernel=(weights[2], weights[3]),
-            stride=max(1, round(large[2] / max(1, small[2]))),
+            stride=_first_stride(node),
             groups=_attribute(node, "group", 1),
         )
 
@@ -252,6 +251,11 @@ def _kind(graph: OnnxGraph, node: NodeProto) -> OperatorKind:
         if weights[1:2] == (1,):
             return OperatorKind.DEPTHWISE_CONV
     return kind
+
+
+def _first_stride(node: NodeProto) -> int:
+    strides = next((list(item.ints) for item in node.attribute if item.name == "strides"), [])
+    return max(1, strides[0]) if strides else 1
 
 
 def _attribute(node: NodeProto, name: str, default: int) -> int:

@@ -41,7 +41,7 @@ class Geometry:
         height: Of the output; rows of a matrix product. Of the input where it is transposed.
         width: Of the same; 1 for a matrix product.
         kernel: Height and width.
-        stride: Along the height; how many times larger the input is than the output.
+        stride: Along the height.
         groups: Convolutions that share nothing; as many as channels where it is depthwise.
     """
 

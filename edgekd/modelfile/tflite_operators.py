@@ -145,14 +145,14 @@ def _geometry(kind: OperatorKind, item: TfliteOperator) -> Geometry | None:
     filters = item.inputs[_FILTER].shape
     if len(source) != len(target) or len(target) != len(filters) or len(filters) != 4:
         return None
-    large, small = (target, source) if transposed else (source, target)
+    small = source if transposed else target
     return Geometry(
         inputs=source[3],
         outputs=target[3],
         height=small[1],
         width=small[2],
         kernel=(filters[1], filters[2]),
-        stride=max(1, round(large[1] / max(1, small[1]))),
+        stride=max(1, getattr(item.options, "strideH", 1)),
         # A filter that reads fewer channels than there are is one of several groups.
         groups=source[3]
         if kind is OperatorKind.DEPTHWISE_CONV

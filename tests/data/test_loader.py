@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -14,16 +15,9 @@ from edgekd.data.loader import ViewStream, batches
 from edgekd.sections import Augmentation
 
 
-@pytest.mark.parametrize("jax_is_loaded", [False, True])
-def test_a_worker_process_makes_the_same_batches(
-    small_set: Path, monkeypatch: pytest.MonkeyPatch, jax_is_loaded: bool
-) -> None:
-    if jax_is_loaded:
-        monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
-    else:
-        monkeypatch.delitem(sys.modules, "jax", raising=False)
+def check(folder: Path) -> None:
     stream = ViewStream(
-        dataset=load(small_set, "train"),
+        dataset=load(folder, "train"),
         size=(64, 96),
         channels=3,
         augmentation=Augmentation(),
@@ -34,3 +28,21 @@ def test_a_worker_process_makes_the_same_batches(
     for a, b in zip(own, theirs, strict=True):
         torch.testing.assert_close(a.images, b.images, rtol=0, atol=0)
         torch.testing.assert_close(a.boxes, b.boxes, rtol=0, atol=0)
+
+
+def test_a_forked_worker_makes_the_same_batches(small_set: Path) -> None:
+    # In a process of its own: another test may have loaded JAX into this one.
+    command = [sys.executable, __file__, str(small_set)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_beside_jax_a_worker_is_not_forked_and_makes_the_same_batches(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
+    check(small_set)
+
+
+if __name__ == "__main__":
+    check(Path(sys.argv[1]))
