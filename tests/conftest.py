@@ -22,6 +22,14 @@ import pytest
 from edgekd.data.demo import CLASSES, write_demo_set
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever looks at the shared run goes to one worker, so that it is made once."""
+    for item in items:
+        if "finished_run" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("run"))
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """EdgeKD works offline; a test that reaches for the network must fail."""

@@ -12,8 +12,6 @@ from edgekd.cli import main
 from edgekd.errors import RecipeError
 from edgekd.measuring import Place, read_farm
 
-pytestmark = pytest.mark.xdist_group("run")
-
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)

@@ -24,8 +24,6 @@ from edgekd.cli import main
 from edgekd.errors import ModelError, RunError
 from edgekd.modelfile.runner import open_runner
 
-pytestmark = pytest.mark.xdist_group("run")
-
 AGENT = Path(edgekd.agent.__file__)
 QUICK = Protocol(warmup=2, runs=12, seconds=0.0)
 

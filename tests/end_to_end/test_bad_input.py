@@ -109,7 +109,6 @@ def test_own_data_without_a_teacher_says_how_to_get_one(boats: Path, tmp_path: P
     refused(edgekd("compress", "--data", boats, "--out", tmp_path / "r"), "edgekd train")
 
 
-@pytest.mark.xdist_group("run")
 @pytest.mark.parametrize("command", ["inspect", "bench", "eval"])
 @pytest.mark.parametrize("name", ["int8.onnx", "int8.tflite"])
 def test_a_truncated_model_file_is_refused(
@@ -142,7 +141,6 @@ def test_a_pickled_checkpoint_runs_no_code(small_set: Path, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.xdist_group("run")
 def test_predict_without_images_says_so(finished_run, tmp_path: Path) -> None:
     path = finished_run.folder / "export" / "int8.tflite"
     refused(

@@ -27,7 +27,6 @@ def check(model: ModelOperators) -> None:
 
 
 @pytest.mark.parametrize("name", ["float.onnx", "int8.onnx", "float.tflite", "int8.tflite"])
-@pytest.mark.xdist_group("run")
 def test_both_formats_of_one_net_have_the_same_shapes(finished_run, name: str) -> None:
     model = read_operators(finished_run.folder / "export" / name)
     check(model)
