@@ -118,7 +118,7 @@ def time_model(options):
             done += 1
         runs = []  # type: list[float]
         end = time.perf_counter() + options.seconds
-        # The limit ends a run of minutes at a slow model, never below fifty runs' worth of time.
+        # A model of seconds would take minutes: past the limit ten runs are enough.
         limit = end + options.limit
         while len(runs) < options.runs or time.perf_counter() < end:
             runs.append(_timed(model, inputs))

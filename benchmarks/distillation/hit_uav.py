@@ -1,14 +1,14 @@
 """HIT-UAV: which distillation methods help a small detector on a drone's thermal camera.
 
     python benchmarks/distillation/hit_uav.py grid  --data $EDGEKD_DATA/hit_uav --work WORK
-    python benchmarks/distillation/hit_uav.py dev   --data $EDGEKD_DATA/hit_uav --work WORK
+    python benchmarks/distillation/hit_uav.py candidates --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py final --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py coarse --data $EDGEKD_DATA/hit_uav --work WORK
     python benchmarks/distillation/hit_uav.py large --data $EDGEKD_DATA/hit_uav --work WORK
 
 ``grid`` compares methods on a development split of the training images that is cut by sequence, in
-a fixed and small number of steps; ``dev`` trains its best there for as long as the recipe that
-ships. ``final`` trains the winner and the student without a teacher by that recipe on all training
+a fixed and small number of steps; ``candidates`` trains its best there for as long as the recipe
+that ships. ``final`` trains the winner and the student without a teacher by that recipe on all training
 images and reads the validation images once a row; ``coarse`` does so without a level at stride 4,
 ``large`` at a larger input.
 """
@@ -76,7 +76,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "teacher-boxes-hard": {"teacher-boxes": {"weight": 0.2, "soft": 0.0}},
 }
 CANDIDATES = ("no-kd", "logits-10+boxes-20", "logits-10+boxes-20+pkd-8")
-"""Rows of ``dev``."""
+"""Rows of ``candidates``."""
+
+SPLIT_TABLES: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "grid": ("grid", tuple(METHODS), GRID_VIEWS),
+    "candidates": ("default", CANDIDATES, FINAL_VIEWS),
+}
+"""Tables on the development split: recipe, rows and views."""
 
 RECIPES = {"final": "default", "coarse": "coarse", "large": "large"}
 
@@ -117,26 +123,16 @@ def _frame(image: dict[str, Any]) -> int:
     return int(Path(image["filename"]).stem.rpartition("_")[2])
 
 
-def grid(data: Path, work: Path, only: list[str]) -> None:
-    """Trains every row of `METHODS` on the development split."""
+def on_split(table: str, data: Path, work: Path, only: list[str]) -> None:
+    """Trains rows of `METHODS` on the development split."""
+    recipe_name, names, views = SPLIT_TABLES[table]
     split = development_split(data, work / "hit-uav-dev")
-    base = load_recipe(MODEL / "recipes" / "grid.yaml")
-    for name in only or METHODS:
-        recipe = _recipe(base, split, work, METHODS[name], views=GRID_VIEWS)
+    base = load_recipe(MODEL / "recipes" / f"{recipe_name}.yaml")
+    for name in only or names:
+        recipe = _recipe(base, split, work, METHODS[name], views=views)
         recipe = override(recipe, {"distill.task_weight": TASK_WEIGHT.get(name, 1.0)})
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
-        show(run_row(row, work, "hit-uav-grid", CLASSES))
-
-
-def dev(data: Path, work: Path, only: list[str]) -> None:
-    """Trains the candidates on the development split for as long as the recipe that ships."""
-    split = development_split(data, work / "hit-uav-dev")
-    base = load_recipe(MODEL / "recipes" / "default.yaml")
-    for name in only or CANDIDATES:
-        recipe = _recipe(base, split, work, METHODS[name], views=FINAL_VIEWS)
-        recipe = override(recipe, {"distill.task_weight": TASK_WEIGHT.get(name, 1.0)})
-        row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
-        show(run_row(row, work, "hit-uav-candidates", CLASSES))
+        show(run_row(row, work, f"hit-uav-{table}", CLASSES))
 
 
 def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int]) -> None:
@@ -183,15 +179,13 @@ def _recipe(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["grid", "dev", *RECIPES])
+    parser.add_argument("what", choices=[*SPLIT_TABLES, *RECIPES])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
-    if arguments.what == "grid":
-        grid(arguments.data, arguments.work, arguments.only)
-    elif arguments.what == "dev":
-        dev(arguments.data, arguments.work, arguments.only)
+    if arguments.what in SPLIT_TABLES:
+        on_split(arguments.what, arguments.data, arguments.work, arguments.only)
     else:
         final(arguments.what, arguments.data, arguments.work, arguments.only, arguments.seeds)

@@ -199,7 +199,7 @@ class Costs:
 
     def deviation(self, work: Array) -> float:
         """Returns the standard deviation of the logarithm of the latency."""
-        slopes = self._slopes(work.sum(0)[None])[0]
+        slopes = _shares(work.sum(0)[None], self.mean)[0]
         return float(np.sqrt(slopes @ self.covariance @ slopes + self.scatter**2))
 
     def updated(self, work: Array, measured_ms: Array, error: float) -> Costs:
@@ -218,7 +218,7 @@ class Costs:
         curvature = inverse
         for _ in range(STEPS):
             residual = np.log(work @ np.exp(mean)) - target
-            slopes = Costs(mean=mean, covariance=self.covariance, scatter=0.0)._slopes(work)
+            slopes = _shares(work, mean)
             weight = 1 / (1 + (residual / (OUTLIER * error)) ** 2) / error**2
             curvature = (slopes * weight[:, None]).T @ slopes + inverse
             gradient = slopes.T @ (weight * residual) + inverse @ (mean - self.mean)
@@ -228,11 +228,12 @@ class Costs:
                 break
         return Costs(mean=mean, covariance=np.linalg.inv(curvature), scatter=self.scatter)
 
-    def _slopes(self, work: Array) -> Array:
-        """Returns ``(M, len(CLASSES))`` derivatives of log latency by log costs: shares."""
-        parts = work * np.exp(self.mean)
-        shares: Array = parts / parts.sum(1, keepdims=True)
-        return shares
+
+def _shares(work: Array, mean: Array) -> Array:
+    """Returns ``(M, len(CLASSES))`` shares of a latency, which are its logarithm's slopes."""
+    parts = work * np.exp(mean)
+    shares: Array = parts / parts.sum(1, keepdims=True)
+    return shares
 
 
 def prior_costs(

@@ -108,18 +108,10 @@ def measure(work: Workspace, model: Path, protocol: Protocol) -> BoardMeasuremen
     Raises:
         RunError: The board is out of reach, or has no Python or no runtime for the file.
     """
-    with tempfile.TemporaryDirectory() as staged:
-        sources = [_beside("agent.py"), model]
-        options: list[str] = []
-        contract = _contract_file(model, Path(staged))
-        if contract:
-            sources += [_beside("decoder.py"), contract]
-            options = ["--contract", contract.name]
-        work.push(*sources)
     command = [
         work.python, "agent.py", "time", model.name, "--threads", str(protocol.threads),
         "--warmup", str(protocol.warmup), "--runs", str(protocol.runs),
-        "--seconds", str(protocol.seconds), *options,
+        "--seconds", str(protocol.seconds), *_push_with_contract(work, model),
     ]  # fmt: skip
     found = _answer(work, command)
     before, after = board_state(found["before"]), board_state(found["after"])
@@ -257,14 +249,7 @@ class BoardCompute:
     def __init__(self, work: Workspace, model: Path, threads: int) -> None:
         self._work = work
         self._command = [work.python, "agent.py", "compute", model.name, "in.npz", "out.npz"]
-        self._command += ["--threads", str(threads)]
-        with tempfile.TemporaryDirectory() as staged:
-            contract = _contract_file(model, Path(staged))
-            sources = [_beside("agent.py"), model]
-            if contract:
-                sources.append(contract)
-                self._command += ["--contract", contract.name]
-            work.push(*sources)
+        self._command += ["--threads", str(threads), *_push_with_contract(work, model)]
 
     def __call__(self, tensors: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:
         """Returns the outputs of every input.
@@ -318,15 +303,18 @@ def measurement_lines(found: BoardMeasurement) -> list[str]:
     return lines
 
 
-def _contract_file(model: Path, folder: Path) -> Path | None:
-    """Returns the contract as a file, None for a model that is not ours."""
+def _push_with_contract(work: Workspace, model: Path) -> list[str]:
+    """Copies agent and model, and for a file of ours contract and decoder; returns the option."""
     try:
         contract = read_contract(model)
     except ModelError:
-        return None
-    path = folder / "contract.json"
-    path.write_text(json.dumps(to_mapping(contract)), encoding="utf-8")
-    return path
+        work.push(_beside("agent.py"), model)
+        return []
+    with tempfile.TemporaryDirectory() as staged:
+        path = Path(staged) / "contract.json"
+        path.write_text(json.dumps(to_mapping(contract)), encoding="utf-8")
+        work.push(_beside("agent.py"), model, _beside("decoder.py"), path)
+    return ["--contract", path.name]
 
 
 def _beside(name: str) -> Path:

@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from edgekd.errors import RunError
 
@@ -36,19 +36,30 @@ _logger = logging.getLogger(__name__)
 Completed = subprocess.CompletedProcess[str]
 
 
-class Workspace(Protocol):
-    """A folder on a board."""
+class Workspace(ABC):
+    """A folder on a board.
 
-    @property
-    def board(self) -> str:
-        """How messages name the board."""
+    Attributes:
+        board: How messages name the board.
+        python: Its Python.
+    """
 
-    @property
-    def python(self) -> str:
-        """Its Python."""
+    python = "python3"
 
+    def __init__(self, board: str) -> None:
+        self.board = board
+
+    @abstractmethod
     def push(self, *sources: Path) -> None:
         """Copies files and folders into the folder, under their own names."""
+
+    @abstractmethod
+    def pull(self, name: str, target: Path) -> None:
+        """Copies a file out of the folder."""
+
+    @abstractmethod
+    def _start(self, arguments: Sequence[str], timeout_s: float) -> Completed:
+        """Returns what a program did, started in the folder."""
 
     def run(
         self,
@@ -63,9 +74,7 @@ class Workspace(Protocol):
             RunError: The board is out of reach, the program is missing there, takes too long, or
                 ends with another status than the accepted.
         """
-
-    def pull(self, name: str, target: Path) -> None:
-        """Copies a file out of the folder."""
+        return _checked(self.board, self._start(arguments, timeout_s), accepted)
 
 
 @contextmanager
@@ -90,14 +99,8 @@ def over_ssh(host: str) -> Iterator[Workspace]:
     """
     if host.startswith("-") or not host:
         raise RunError(f"host {host!r}; legal: a host as ssh takes it, such as pi@192.168.1.20")
-    made = _ssh(host, ["mktemp", "-d"], TIMEOUT_S)
-    folder = _checked(host, made, (0,)).stdout.strip()
-    if not re.fullmatch(r"/[\w./-]+", folder):
-        raise RunError(f"{host}: mktemp -d answered {folder!r}; legal: one absolute path")
-    try:
+    with _made(host, [], r"/[\w./-]+", lambda words: _ssh(host, words, TIMEOUT_S)) as folder:
         yield _Ssh(host, folder)
-    finally:
-        _remove(host, folder, lambda words: _ssh(host, words, TIMEOUT_S))
 
 
 @contextmanager
@@ -112,21 +115,36 @@ def over_adb(serial: str | None = None) -> Iterator[Workspace]:
     """
     if serial is not None and (serial.startswith("-") or not serial):
         raise RunError(f"adb serial {serial!r}; legal: one that `adb devices` lists")
-    name = serial or "adb device"
-    made = _adb_shell(serial, ["mktemp", "-d", "-p", ANDROID_TEMPORARY], TIMEOUT_S)
-    folder = _checked(name, made, (0,)).stdout.strip()
-    if not re.fullmatch(ANDROID_TEMPORARY + r"/[\w.-]+", folder):
-        raise RunError(f"{name}: mktemp -d answered {folder!r}; legal: one absolute path")
-    try:
+    below, legal = ["-p", ANDROID_TEMPORARY], ANDROID_TEMPORARY + r"/[\w.-]+"
+    with _made(
+        _device(serial), below, legal, lambda words: _adb_shell(serial, words, TIMEOUT_S)
+    ) as folder:
         yield _Adb(serial, folder)
+
+
+@contextmanager
+def _made(
+    board: str, below: Sequence[str], legal: str, ask: Callable[[Sequence[str]], Completed]
+) -> Iterator[str]:
+    """Yields a fresh folder on a board, whose path matches ``legal``, and removes it at the end."""
+    folder = _checked(board, ask(["mktemp", "-d", *below]), (0,)).stdout.strip()
+    if not re.fullmatch(legal, folder):
+        raise RunError(f"{board}: mktemp -d answered {folder!r}; legal: one absolute path")
+    try:
+        yield folder
     finally:
-        _remove(name, folder, lambda words: _adb_shell(serial, words, TIMEOUT_S))
+        # That it cannot be removed is no reason to lose a result or an error.
+        try:
+            _checked(board, ask(["rm", "-rf", folder]), (0,))
+        except RunError as failed:
+            _logger.warning("%s: %s is left behind: %s", board, folder, failed)
 
 
-class _Here:
-    board, python = "this computer", sys.executable
+class _Here(Workspace):
+    python = sys.executable
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("this computer")
         self._folder = folder
 
     def push(self, *sources: Path) -> None:
@@ -134,40 +152,25 @@ class _Here:
             copy = shutil.copytree if source.is_dir() else shutil.copyfile
             copy(source, self._folder / source.name)
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        accepted: Sequence[int] = (0,),
-        timeout_s: float = TIMEOUT_S,
-    ) -> Completed:
-        done = _program(self.board, arguments, timeout_s, cwd=self._folder)
-        return _checked(self.board, done, accepted)
+    def _start(self, arguments: Sequence[str], timeout_s: float) -> Completed:
+        return _program(self.board, arguments, timeout_s, cwd=self._folder)
 
     def pull(self, name: str, target: Path) -> None:
         shutil.copyfile(self._folder / name, target)
 
 
-class _Ssh:
-    python = "python3"
-
+class _Ssh(Workspace):
     def __init__(self, host: str, folder: str) -> None:
-        self.board, self._folder = host, folder
+        super().__init__(host)
+        self._folder = folder
 
     def push(self, *sources: Path) -> None:
         # Absolute, so that no file name passes for an option or for a host.
         paths = [str(source.resolve()) for source in sources]
         self._copy([*paths, f"{self.board}:{self._folder}/"])
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        accepted: Sequence[int] = (0,),
-        timeout_s: float = TIMEOUT_S,
-    ) -> Completed:
-        done = _ssh(self.board, arguments, timeout_s, folder=self._folder)
-        return _checked(self.board, done, accepted)
+    def _start(self, arguments: Sequence[str], timeout_s: float) -> Completed:
+        return _ssh(self.board, arguments, timeout_s, folder=self._folder)
 
     def pull(self, name: str, target: Path) -> None:
         self._copy([f"{self.board}:{self._folder}/{name}", str(target.resolve())])
@@ -177,26 +180,17 @@ class _Ssh:
         _checked(self.board, _program(self.board, command, TIMEOUT_S), (0,))
 
 
-class _Adb:
-    python = "python3"
-
+class _Adb(Workspace):
     def __init__(self, serial: str | None, folder: str) -> None:
-        self.board = serial or "adb device"
+        super().__init__(_device(serial))
         self._serial, self._folder = serial, folder
 
     def push(self, *sources: Path) -> None:
         paths = [str(source.resolve()) for source in sources]
         self._adb(["push", *paths, f"{self._folder}/"])
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        accepted: Sequence[int] = (0,),
-        timeout_s: float = TIMEOUT_S,
-    ) -> Completed:
-        done = _adb_shell(self._serial, arguments, timeout_s, folder=self._folder)
-        return _checked(self.board, done, accepted)
+    def _start(self, arguments: Sequence[str], timeout_s: float) -> Completed:
+        return _adb_shell(self._serial, arguments, timeout_s, folder=self._folder)
 
     def pull(self, name: str, target: Path) -> None:
         self._adb(["pull", f"{self._folder}/{name}", str(target.resolve())])
@@ -217,7 +211,11 @@ def _adb_shell(
     serial: str | None, arguments: Sequence[str], timeout_s: float, folder: str | None = None
 ) -> Completed:
     command = ["adb", *_serial_option(serial), "shell", "-n", _line(arguments, folder)]
-    return _program(serial or "adb device", command, timeout_s)
+    return _program(_device(serial), command, timeout_s)
+
+
+def _device(serial: str | None) -> str:
+    return serial or "adb device"
 
 
 def _serial_option(serial: str | None) -> list[str]:
@@ -271,11 +269,3 @@ def last_line(done: Completed) -> str:
     """Returns the last thing that a program complained of."""
     lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
     return lines[-1] if lines else "it says nothing"
-
-
-def _remove(board: str, folder: str, run: Callable[[Sequence[str]], Completed]) -> None:
-    """Removes the folder on the board; that it cannot is no reason to lose a result or an error."""
-    try:
-        _checked(board, run(["rm", "-rf", folder]), (0,))
-    except RunError as failed:
-        _logger.warning("%s: %s is left behind: %s", board, folder, failed)

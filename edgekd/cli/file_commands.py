@@ -94,8 +94,8 @@ def bench(
         raise click.UsageError(f"{options[0]}: options are passed on with --adb and --trtexec only")
     if target:
         latency = predict_file_latency(model, target)
-        text = [prediction_line(latency)]
-        click.echo(json.dumps(to_mapping(latency), indent=1) if as_json else text[0])
+        plain = json.dumps(to_mapping(latency), indent=1) if as_json else prediction_line(latency)
+        click.echo(plain)
         return
     protocol = Protocol(threads=threads, runs=runs, seconds=seconds)
     if hosts:
