@@ -9,8 +9,8 @@
 ``grid`` compares methods on a development split of the training images that is cut by sequence, in
 a fixed and small number of steps; ``candidates`` trains its best there for as long as the recipe
 that ships. ``final`` trains the winner and the student without a teacher by that recipe on all
-training images and reads the validation images once a row; ``coarse`` does so without a level at stride 4,
-``large`` at a larger input.
+training images and reads the validation images once a row; ``coarse`` does so without a level at
+stride 4, ``large`` at a larger input.
 """
 
 from __future__ import annotations
