@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +25,18 @@ from edgekd.cli import main
 from edgekd.errors import ModelError, RunError
 from edgekd.modelfile.runner import open_runner
 
-AGENT = Path(edgekd.agent.__file__)
 QUICK = Protocol(warmup=2, runs=12, seconds=0.0)
 
 
-def agent(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(AGENT), *map(str, words)]
+def agent(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Runs the agent as a board does: a copy that lies in a folder of its own.
+
+    Where it lies in the package, a script's folder would put `edgekd/types.py` before Python's.
+    """
+    folder = folder / "agent"
+    folder.mkdir()
+    copy = shutil.copy(edgekd.agent.__file__, folder)
+    command = [sys.executable, copy, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -69,7 +76,7 @@ def test_what_the_agent_computes_is_what_the_file_computes(finished_run, tmp_pat
     runner = open_runner(path)
     image = np.random.default_rng(0).integers(-128, 128, runner.input.shape).astype(np.int8)
     np.savez(tmp_path / "in.npz", a=image)
-    done = agent("compute", path, tmp_path / "in.npz", tmp_path / "out.npz")
+    done = agent(tmp_path, "compute", path, tmp_path / "in.npz", tmp_path / "out.npz")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out.npz") as archive:
         for index, wanted in enumerate(runner.run(image)):
@@ -101,14 +108,15 @@ def test_pixels_become_the_input_that_the_contract_describes() -> None:
     np.testing.assert_allclose(edgekd.agent._table(spec, np)[255], [1.0, 1.0, 1.0])
 
 
-def test_facts_are_what_the_system_says() -> None:
-    facts = json.loads(agent("facts").stdout)
+def test_facts_are_what_the_system_says(tmp_path: Path) -> None:
+    facts = json.loads(agent(tmp_path, "facts").stdout)
     assert facts["/proc/cpuinfo"] == Path("/proc/cpuinfo").read_text().strip() or facts["python"]
     assert facts["runtime onnxruntime"]
 
 
-def test_watching_a_program_keeps_its_words_and_its_status() -> None:
-    done = agent("watch", "--", sys.executable, "-c", "print('said'); raise SystemExit(5)")
+def test_watching_a_program_keeps_its_words_and_its_status(tmp_path: Path) -> None:
+    program = "print('said'); raise SystemExit(5)"
+    done = agent(tmp_path, "watch", "--", sys.executable, "-c", program)
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["status"], found["output"]) == (5, "said\n")
 
@@ -119,15 +127,14 @@ def test_watching_a_program_keeps_its_words_and_its_status() -> None:
 )
 def test_the_agent_says_what_it_cannot_run(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / name).write_bytes(b"nothing")
-    done = agent("time", tmp_path / name)
+    done = agent(tmp_path, "time", tmp_path / name)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_agent_needs_nothing_but_one_file(finished_run, tmp_path: Path) -> None:
-    alone = tmp_path / "agent.py"
-    alone.write_bytes(AGENT.read_bytes())
+    shutil.copy(edgekd.agent.__file__, tmp_path)
     hook = "import sys, runpy; sys.modules['edgekd'] = None; sys.argv[:] = sys.argv[1:]; "
     run = [sys.executable, "-c", hook + "runpy.run_path('agent.py', run_name='__main__')"]
     model = models(finished_run)["int8.tflite"]
