@@ -16,19 +16,6 @@ from edgekd.yamlfile import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Span:
-    """An uncertain quantity: its likely value between the lowest and highest plausible one."""
-
-    low: float
-    likely: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low <= self.likely <= self.high:
-            raise ValueError(f"expected 0 < low <= likely <= high, got {self}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
     """Equal CPU cores. Operations are counted as two per multiply-accumulate.
 
@@ -93,33 +80,42 @@ class PowerMode:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Efficiency:
-    """Share of the peak that kernels reach at batch 1.
+class Relative:
+    """Published latencies that a prediction leans on.
 
     Attributes:
-        dense: Convolutions over all channels, and matrix products.
-        depthwise: Convolutions of one channel each.
+        latencies: Id in ``devices/latencies``.
+        transfer: Standard deviation of the logarithm by which an operator may take longer here
+            than there, clocks and cores allowed for; 0 where they are of this very board.
     """
 
-    dense: Span
-    depthwise: Span
+    latencies: str
+    transfer: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.transfer <= 1:
+            raise ValueError(f"transfer: {self.transfer}; legal: 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What turns a list of operators into an estimated latency.
+    """What turns a list of operators into a latency.
 
     Attributes:
-        efficiency: By the precision that an operator computes in.
-        traffic_gb_s: Bytes read and written a second while a network runs.
-        layer_floor_us: Dispatch or launch cost of one operator.
-        basis: What the figures were derived from.
+        kernels: Id in ``devices/kernels``.
+        relatives: Latencies to learn from, the least alike first.
+        peak_share: Share of the cores' theoretical rate that any kernel was seen to reach.
+        basis: Why these.
     """
 
-    efficiency: dict[Precision, Efficiency]
-    traffic_gb_s: Span
-    layer_floor_us: Span
+    kernels: str
+    relatives: tuple[Relative, ...] = ()
+    peak_share: float = 1.0
     basis: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.peak_share <= 1:
+            raise ValueError(f"peak_share: {self.peak_share}; legal: more than 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,11 +144,6 @@ class Runtime:
     def __post_init__(self) -> None:
         if Precision.FLOAT32 not in self.precisions:
             raise ValueError("precisions: every runtime executes float32")
-        if self.prediction is None:
-            return
-        for precision in self.precisions:
-            if precision not in self.prediction.efficiency:
-                raise ValueError(f"prediction.efficiency: missing {precision.value!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -247,9 +238,10 @@ class Device:
             raise ValueError(f"primary format {self.primary.value!r} has no entry in runtimes")
         for model_format, runtime in self.runtimes.items():
             parts = self.cpu if runtime.engine == "cpu" else self.gpu
-            if runtime.prediction is not None and not parts:
+            if runtime.prediction is not None and not (parts and self.memory):
                 raise ValueError(
-                    f"runtimes.{model_format.value}.prediction: no peaks of a {runtime.engine}"
+                    f"runtimes.{model_format.value}.prediction: no peaks of a {runtime.engine} "
+                    "and its memory"
                 )
         for model_format in Format:
             for precision in Precision:

@@ -18,6 +18,7 @@ from edgekd.device import Device
 from edgekd.errors import RecipeError
 from edgekd.files import write_atomic
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
+from edgekd.modelfile.operators import Geometry
 from edgekd.nets.card import readable
 from edgekd.nets.outputs import network_outputs
 from edgekd.quantize import graph as graphs
@@ -190,6 +191,8 @@ def _operator(graph: GraphModule, node: Node, precision: Precision) -> Operator:
     kernel = sizes[0] if node.target in WEIGHTED else ()
     depthwise = len(kernel) == 4 and kernel[1] == 1 and kernel[0] > 1
     kind = OperatorKind.DEPTHWISE_CONV if depthwise else OperatorKind.CONV
+    if len(kernel) == 2:
+        kind = OperatorKind.FULLY_CONNECTED
     return Operator(
         kind=kind if kernel else OperatorKind.ELEMENTWISE,
         native=node.name,
@@ -202,4 +205,25 @@ def _operator(graph: GraphModule, node: Node, precision: Precision) -> Operator:
         precision=precision,
         input_shapes=tuple((1, *map(int, shape)) for shape in given),
         output_shapes=((1, *made),),
+        geometry=_geometry(kernel, given[0], made) if kernel else None,
+    )
+
+
+def _geometry(
+    kernel: tuple[int, ...], given: tuple[int, ...], made: tuple[int, ...]
+) -> Geometry | None:
+    """Returns the shape of a layer's multiplication: of a matrix, or of an image."""
+    if len(kernel) == 2:
+        rows = math.prod(made[:-1])
+        return Geometry(inputs=kernel[1], outputs=kernel[0], height=rows, width=1)
+    if len(kernel) != 4:
+        return None
+    return Geometry(
+        inputs=given[0],
+        outputs=made[0],
+        height=made[1],
+        width=made[2],
+        kernel=kernel[2:],
+        stride=max(1, round(given[1] / made[1])),
+        groups=max(1, given[0] // kernel[1]),
     )

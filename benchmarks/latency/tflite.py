@@ -1,228 +1,136 @@
-"""How well costs by kernel class predict TFLite on two boards, for networks they never saw.
+"""How well costs by kernel class predict TFLite on boards and for networks they never saw.
 
     python benchmarks/latency/tflite.py
 
-`data/tflite.csv` holds medians that Krai measured for MLPerf (single stream) with TFLite's own ruy
-kernels, on a Raspberry Pi 4 (Cortex-A72, 1.5 GHz) and on an RK3588S (Cortex-A76, 2.4 GHz, as in a
-Raspberry Pi 5). Three figures for each board and precision: from the board's peaks alone; with one
-network left out of the fit; with its whole architecture left out.
+Published latencies (`published.py`), four questions for each board and precision:
+
+- *board left out*: efficiencies from all other boards, this one's peaks and memory, nothing else;
+- *with one anchor*: the same, and one measurement of the board (the network of median latency);
+- *network left out*: the board's other networks measured, too;
+- *architecture left out*: likewise without any size of the same architecture.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from architectures import Network, efficientnet_lite, mobilenet_v1, mobilenet_v3
 from numpy.typing import NDArray
+from population import guessed, population
+from published import Run, runs
 
-from edgekd.benchmark.costs import Costs, Kernels, prior_costs, work_of_all
+from edgekd.benchmark.costs import Efficiencies
+from edgekd.benchmark.predict import WITHIN_90
 from edgekd.files import write_atomic
-from edgekd.types import Precision
 
 HERE = Path(__file__).parent
-ERROR = 0.04
-"""Standard deviation of the logarithm of one published median."""
-
-SCATTER = 0.05
-"""Of what the classes do not see of a network."""
-
-WITHIN_90 = 1.645
-"""Standard deviations that hold nine of ten."""
-
-PRECISIONS = {"fp32": Precision.FLOAT32, "int8": Precision.INT8}
-
-FLOAT_EFFICIENCY = {
-    "dense": (0.6, 0.5),
-    "winograd": (0.6, 0.5),
-    "convolution": (0.5, 0.5),
-    "first": (0.3, 0.7),
-    "depthwise": (0.06, 0.6),
-    "depthwise-strided": (0.05, 0.6),
-    "depthwise-large": (0.06, 0.6),
-    "matrix": (0.5, 0.5),
-    "vector": (0.3, 0.7),
-    "transform": (0.5, 0.7),
-    "traffic": (3.0, 0.8),
-    "weights": (1.0, 0.6),
-    "calls": (1.0, 0.8),
-    "elementwise": (0.6, 0.8),
-    "activation": (0.6, 0.8),
-    "pool": (0.6, 0.8),
-    "move": (0.6, 0.8),
-    "other-calls": (1.0, 0.8),
-}
-INTEGER_EFFICIENCY = FLOAT_EFFICIENCY | {
-    "first": (0.15, 0.7),
-    "depthwise": (0.05, 0.6),
-    "depthwise-strided": (0.04, 0.6),
-    "depthwise-large": (0.03, 0.6),
-    "elementwise": (0.2, 0.8),
-    "activation": (0.2, 0.8),
-    "pool": (0.2, 0.8),
-    "move": (0.3, 0.8),
-}
+QUESTIONS = ("board left out", "with one anchor", "network left out", "architecture left out")
+Answer = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """What is known of a board before anything is measured on it.
-
-    Attributes:
-        gmacs: Peak of four cores by precision, 10^9 multiply-accumulates a second.
-        gb_s: Twice what memcpy copies.
-        call_us: Of one operator.
-        kernels: By precision: a faster kernel wastes more on the same remainder.
-    """
-
-    gmacs: dict[str, float]
-    gb_s: float
-    call_us: float
-    kernels: dict[str, Kernels]
+def answers(run: Run, known: Efficiencies) -> Iterator[tuple[str, Answer]]:
+    """Yields every question with predicted ms, measured ms and the deviation of logarithms."""
+    everything = np.ones(len(run.ms), bool)
+    yield QUESTIONS[0], _predicted(run, known, everything)
+    anchor = np.arange(len(run.ms)) == np.argsort(run.ms)[len(run.ms) // 2]
+    if len(run.ms) > 1:
+        yield QUESTIONS[1], _predicted(run, run.teach(known, anchor), ~anchor)
+        yield QUESTIONS[2], _left_out(run, known, run.names)
+    if len(set(run.architectures)) > 1:
+        yield QUESTIONS[3], _left_out(run, known, run.architectures)
 
 
-BOARDS = {
-    "Raspberry Pi 4": Board(
-        gmacs={"fp32": 24.0, "int8": 48.0},
-        gb_s=4.0,
-        call_us=10.0,
-        kernels={
-            "fp32": Kernels(depth=16, outputs=16, rows=8),
-            "int8": Kernels(depth=64, outputs=16, rows=8),
-        },
-    ),
-    "Firefly RK3588S": Board(
-        gmacs={"fp32": 76.8, "int8": 307.2},
-        gb_s=11.0,
-        call_us=5.0,
-        kernels={
-            "fp32": Kernels(depth=64, outputs=8, rows=4),
-            "int8": Kernels(depth=128, outputs=32, rows=16),
-        },
-    ),
-}
+def _left_out(run: Run, known: Efficiencies, groups: Sequence[str]) -> Answer:
+    parts = []
+    for group in sorted(set(groups)):
+        held = np.array([name == group for name in groups])
+        parts.append(_predicted(run, run.teach(known, ~held), held))
+    predicted, measured, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return predicted, measured, deviation
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One network's published latency."""
-
-    network: str
-    architecture: str
-    work: NDArray[np.float64]
-    ms: float
+def _predicted(run: Run, known: Efficiencies, chosen: NDArray[np.bool_]) -> Answer:
+    costs, work = known.at(run.speed), run.work[chosen]
+    times = np.array([costs.milliseconds(item[None]) for item in work])
+    return times, run.ms[chosen], np.array([costs.deviation(item[None]) for item in work])
 
 
-def network(name: str) -> tuple[Network, str]:
-    """Returns the network that a published row names, and its architecture."""
-    if found := re.match(r"mobilenet-v1-([\d.]+)-(\d+)", name):
-        return mobilenet_v1(float(found[1]), int(found[2])), "MobileNet v1"
-    if found := re.match(r"efficientnet-lite(\d)", name):
-        return efficientnet_lite(int(found[1])), "EfficientNet-lite"
-    if found := re.match(r"mobilenet-v3-(large|small)(-minimalistic)?_(\d+)_([\d.]+)_", name):
-        kind, mini, size, width = found.groups()
-        net = mobilenet_v3(kind, float(width), int(size), minimalistic=bool(mini))
-        return net, "MobileNet v3"
-    raise ValueError(f"no architecture of that name: {name}")
-
-
-def published(device: str, precision: str) -> list[Published]:
-    """Returns every network once, with the median of its rows."""
-    rows = defaultdict(list)
-    with (HERE / "data" / "tflite.csv").open(encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            if (row["device"], row["precision"]) == (device, precision):
-                rows[row["model"]].append(float(row["latency_ms"]))
-    found, kernels = [], BOARDS[device].kernels[precision]
-    for name, values in sorted(rows.items()):
-        net, architecture = network(name)
-        operators = [layer.operator(PRECISIONS[precision]) for layer in net.layers]
-        found.append(
-            Published(
-                network=net.name,
-                architecture=architecture,
-                work=work_of_all(operators, kernels).sum(0),
-                ms=float(np.median(values)),
-            )
-        )
+def summary(answer: Answer) -> dict[str, Any]:
+    """Returns the errors of an answer."""
+    predicted, measured, deviation = answer
+    error = np.abs(predicted / measured - 1)
+    inside = np.abs(np.log(predicted / measured)) <= WITHIN_90 * deviation
+    found: dict[str, Any] = {
+        "networks": len(measured),
+        "median": round(float(np.median(error)), 4),
+        "within_10_percent": round(float(np.mean(error <= 0.1)), 3),
+        "in_90_percent_interval": round(float(np.mean(inside)), 3),
+        "median_half_width": round(float(np.median(np.exp(WITHIN_90 * deviation) - 1)), 3),
+    }
+    if len(measured) > 5:  # noqa: PLR2004 - fewer have no rank to speak of
+        found["spearman"] = round(_spearman(predicted, measured), 4)
     return found
 
 
-def prior(device: str, precision: str) -> Costs:
-    """Returns what the board's peaks say."""
-    board = BOARDS[device]
-    efficiency = FLOAT_EFFICIENCY if precision == "fp32" else INTEGER_EFFICIENCY
-    return prior_costs(board.gmacs[precision], board.gb_s, board.call_us, efficiency, SCATTER)
+def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def left_out(
-    items: Sequence[Published], start: Costs, key: Callable[[Published], str] | None
-) -> dict[str, Any]:
-    """Returns errors of networks that the fit has not seen.
-
-    Args:
-        items: Published latencies.
-        start: Costs before them.
-        key: What is left out together; None fits nothing.
-    """
-    errors, inside, widths = [], [], []
-    for group in sorted({key(item) for item in items}) if key else [""]:
-        seen = [item for item in items if key and key(item) != group]
-        costs = start
-        if seen:
-            work = np.array([item.work for item in seen])
-            costs = start.updated(work, np.array([item.ms for item in seen]), ERROR)
-        for item in items:
-            if key is None or key(item) == group:
-                ratio = costs.milliseconds(item.work[None]) / item.ms
-                half = WITHIN_90 * costs.deviation(item.work[None])
-                errors.append(ratio - 1)
-                inside.append(abs(np.log(ratio)) <= half)
-                widths.append(np.exp(half) - 1)
-    size = np.abs(errors)
-    return {
-        "median": round(float(np.median(size)), 4),
-        "within_10_percent": round(float(np.mean(size <= 0.1)), 3),
-        "in_90_percent_interval": round(float(np.mean(inside)), 3),
-        "median_half_width": round(float(np.median(widths)), 3),
-    }
+def evaluate(known: Sequence[Run], report: Callable[[Run, str, Answer], None]) -> None:
+    """Reports every answer for runs of one precision, each board's peers without that board."""
+    for run in known:
+        others = [other for other in known if other.board.name != run.board.name]
+        learnt = population(others, guessed(run.kernels, run.precision))
+        for question, answer in answers(run, learnt):
+            report(run, question, answer)
 
 
 def main() -> None:
-    """Writes ``tflite.json`` and prints its table."""
-    found = []
-    for device in BOARDS:
-        for precision in PRECISIONS:
-            items, start = published(device, precision), prior(device, precision)
-            found.append(
-                {
-                    "device": device,
-                    "precision": precision,
-                    "networks": len(items),
-                    "peaks alone": left_out(items, start, None),
-                    "network left out": left_out(items, start, lambda item: item.network),
-                    "architecture left out": left_out(items, start, lambda i: i.architecture),
-                }
-            )
-    document = {"command": "python benchmarks/latency/tflite.py", "rows": found}
+    """Writes ``tflite.json`` and prints its tables."""
+    rows: list[dict[str, Any]] = []
+    pooled: dict[tuple[str, str], list[Answer]] = {}
+
+    def report(run: Run, question: str, answer: Answer) -> None:
+        pooled.setdefault((run.kernels, question), []).append(answer)
+        about = {"kernels": run.kernels, "run": run.label, "precision": run.precision.value}
+        rows.append({**about, "question": question, **summary(answer)})
+
+    for kernels in ("ruy", "xnnpack"):
+        found = runs(kernels)
+        for precision in dict.fromkeys(run.precision for run in found):
+            evaluate([run for run in found if run.precision is precision], report)
+    together = []
+    for (kernels, question), parts in pooled.items():
+        predicted, measured, deviation = (np.concatenate(part) for part in zip(*parts, strict=True))
+        figures = summary((predicted, measured, deviation)) | {"runs": len(parts)}
+        figures.pop("spearman", None)
+        together.append({"kernels": kernels, "question": question, **figures})
+    document = {
+        "command": "python benchmarks/latency/tflite.py",
+        "pooled": together,
+        "rows": rows,
+    }
     write_atomic(HERE / "tflite.json", json.dumps(document, indent=1) + "\n")
-    print("| board | precision | left out | median error | within 10 % | in its 90 % interval |")
-    print("|---|---|---|---|---|---|")
-    for row in found:
-        for name in ("peaks alone", "network left out", "architecture left out"):
-            errors = row[name]
-            print(
-                f"| {row['device']} | {row['precision']} | {name} | {errors['median']:.1%} "
-                f"| {errors['within_10_percent']:.0%} | {errors['in_90_percent_interval']:.0%} "
-                f"(± {errors['median_half_width']:.0%}) |"
-            )
+    print("| kernels | question | runs | networks | median error | within 10 % | in 90 % interval |")
+    print("|---|---|---|---|---|---|---|")
+    for row in together:
+        print(f"| {row['kernels']} | {row['question']} | {row['runs']} {_line(row)}")
+    print("\n| run | precision | question | networks | median | within 10 % | in interval | rho |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        rho = row.get("spearman", "")
+        print(f"| {row['run']} | {row['precision']} | {row['question']} {_line(row)} {rho} |")
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"| {row['networks']} | {row['median']:.1%} | {row['within_10_percent']:.0%} "
+        f"| {row['in_90_percent_interval']:.0%} (± {row['median_half_width']:.0%}) |"
+    )
 
 
 if __name__ == "__main__":

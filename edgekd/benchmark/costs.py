@@ -43,6 +43,8 @@ CLASSES = (
 """Units: millions of multiply-accumulates, up to ``vector``; of values, ``transform``; MB moved,
 those with bytes; thousands of calls. A cost is milliseconds a unit."""
 
+DEPTHWISE = ("depthwise", "depthwise-strided", "depthwise-large")
+CALLS = ("calls", "other-calls")
 _INDEX = {name: index for index, name in enumerate(CLASSES)}
 _KIND_CLASS = {
     OperatorKind.ELEMENTWISE: "elementwise",
@@ -83,6 +85,11 @@ def work_of(operator: Operator, kernels: Kernels) -> Array:
     """Returns ``(len(CLASSES),)`` work of one operator."""
     work = np.zeros(len(CLASSES))
     moved = (operator.input_bytes + operator.output_bytes) / 1e6
+    if operator.geometry is None and operator.macs:  # Of one or three dimensions.
+        work[_INDEX["convolution"]] = operator.macs / 1e6
+        work[_INDEX["traffic"]], work[_INDEX["calls"]] = moved, 1e-3
+        work[_INDEX["weights"]] = operator.weight_bytes / 1e6
+        return work
     if operator.geometry is None:
         name = _KIND_CLASS.get(operator.kind, "move")
         work[_INDEX[name]] = moved
@@ -236,29 +243,63 @@ def _shares(work: Array, mean: Array) -> Array:
     return shares
 
 
-def prior_costs(
-    gmacs: float,
-    gb_s: float,
-    call_us: float,
-    efficiency: dict[str, tuple[float, float]],
-    scatter: float,
-) -> Costs:
-    """Returns what peaks alone say of the costs.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What an engine does at the very best.
 
-    Args:
-        gmacs: Peak of the cores together, 10^9 multiply-accumulates a second.
-        gb_s: Bytes that memory moves, 10^9 a second.
-        call_us: Microseconds of a call at the device's clock.
-        efficiency: Of every class: the share of that peak (of multiplications), of that bandwidth
-            (of values or bytes) or of that speed (of calls) which is reached, and the standard
-            deviation of its logarithm.
+    Attributes:
+        gmacs: 10^9 multiply-accumulates a second.
+        depthwise_gmacs: The same where no products are summed over channels, so that dot-product
+            instructions and tensor cores do not help.
+        gb_s: Bytes moved, 10^9 a second.
+        call_us: Microseconds to start an operator, of which runtimes need more or fewer.
+    """
+
+    gmacs: float
+    depthwise_gmacs: float
+    gb_s: float
+    call_us: float
+
+    def costs(self) -> Array:
+        """Returns ``(len(CLASSES),)`` logarithms of milliseconds a unit at that speed."""
+        per_unit = np.full(len(CLASSES), 1 / self.gb_s)
+        per_unit[: _INDEX["vector"] + 1] = 1 / self.gmacs
+        per_unit[[_INDEX[name] for name in DEPTHWISE]] = 1 / self.depthwise_gmacs
+        per_unit[[_INDEX[name] for name in CALLS]] = self.call_us
+        return np.log(per_unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiencies:
+    """What is known of a runtime's kernels apart from any device: the share of a speed they reach.
+
+    Attributes:
+        mean: ``(len(CLASSES),)`` logarithms of how many times longer a unit takes.
+        covariance: Of those logarithms, between devices.
         scatter: As in `Costs`.
     """
-    mean, deviation = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
-    for name, index in _INDEX.items():
-        share, spread = efficiency[name]
-        per_unit = {"calls": call_us, "other-calls": call_us}.get(name)
-        if per_unit is None:
-            per_unit = 1 / gmacs if index <= _INDEX["vector"] else 1 / gb_s
-        mean[index], deviation[index] = math.log(per_unit / share), spread
-    return Costs(mean=mean, covariance=np.diag(deviation**2), scatter=scatter)
+
+    mean: Array
+    covariance: Array
+    scatter: float
+
+    def at(self, speed: Speed) -> Costs:
+        """Returns what that says of the costs on a device of that speed."""
+        return Costs(
+            mean=self.mean + speed.costs(), covariance=self.covariance, scatter=self.scatter
+        )
+
+    def learnt(self, speed: Speed, work: Array, measured_ms: Array, error: float) -> Efficiencies:
+        """Returns what is known after latencies were measured on a device; see `Costs.updated`."""
+        after = self.at(speed).updated(work, measured_ms, error)
+        mean = after.mean - speed.costs()
+        return Efficiencies(mean=mean, covariance=after.covariance, scatter=self.scatter)
+
+    def loosened(self, spread: float) -> Efficiencies:
+        """Returns the same, known less well, as for a sister of the device that it is known of.
+
+        Args:
+            spread: Standard deviation of the logarithm by which each class may differ.
+        """
+        looser = self.covariance + spread**2 * np.eye(len(CLASSES))
+        return Efficiencies(mean=self.mean, covariance=looser, scatter=self.scatter)

@@ -1,26 +1,134 @@
-"""A first estimate of latency on a device that nobody has at hand: a roofline over operators."""
+"""Latency of a file on a device that is not at hand: its work by kernel class, times costs."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
 
-from edgekd.device import Cluster, Device, Gpu, Prediction, Runtime, Span
-from edgekd.modelfile import ModelOperators, Operator, OperatorKind
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.benchmark.costs import Costs, Efficiencies, Kernels, Speed, work_of_all
+from edgekd.benchmark.kernels import (
+    KernelSet,
+    Latencies,
+    load_calibration,
+    load_kernels,
+    load_latencies,
+)
+from edgekd.device import Cluster, Device, Gpu, Memory, Prediction, Runtime
+from edgekd.modelfile import ModelOperators, Operator
 from edgekd.types import Basis, Latency, Precision
 
-Case = Literal["best", "likely", "worst"]
-Peaks = dict[Precision, float]
+WITHIN_90 = 1.645
+"""Standard deviations that hold nine of ten."""
+
+CORE_LOSS = 0.2
+"""Of a core's work, for every other core that works with it: four cores do what 2.5 alone would.
+ncnn's published tables have four do what 1.5 to 3.1 do."""
+
+CALL_CYCLES = 15e3
+"""What an operator's dispatch takes at full efficiency; the scale of the catalogue's shares."""
+
+CPU_TRAFFIC = 0.5
+"""Share of the theoretical bandwidth that a CPU moves, where nobody measured a copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is known of a runtime's costs on a device.
+
+    Attributes:
+        costs: By the precision that an operator computes in.
+        fills: How the kernels fill, by the same.
+        known_from: What it rests on, the most alike first.
+        calibrated: Networks measured on this very board, by precision.
+    """
+
+    costs: dict[Precision, Costs]
+    fills: dict[Precision, Kernels]
+    known_from: tuple[str, ...]
+    calibrated: dict[Precision, int]
+
+    def precision(self, operator: Operator) -> Precision:
+        """Returns what an operator computes in: float32 where the runtime has no such kernels."""
+        return operator.precision if operator.precision in self.costs else Precision.FLOAT32
+
+    def by_operator(self, operators: tuple[Operator, ...]) -> NDArray[np.float64]:
+        """Returns ``(N,)`` milliseconds."""
+        return np.array([float(part.sum()) for _, part in self._parts(operators)])
+
+    def milliseconds(self, operators: tuple[Operator, ...]) -> tuple[float, float]:
+        """Returns the latency, and the standard deviation of its logarithm."""
+        by_precision: dict[Precision, NDArray[np.float64]] = {}
+        for precision, part in self._parts(operators):
+            by_precision[precision] = by_precision.get(precision, 0.0) + part
+        total = sum(float(part.sum()) for part in by_precision.values())
+        variance, scatter = 0.0, 0.0
+        for precision, part in by_precision.items():
+            costs, shares = self.costs[precision], part / total
+            variance += float(shares @ costs.covariance @ shares)
+            scatter = max(scatter, costs.scatter)
+        return total, float(np.sqrt(variance + scatter**2))
+
+    def _parts(
+        self, operators: tuple[Operator, ...]
+    ) -> list[tuple[Precision, NDArray[np.float64]]]:
+        """Returns the precision of every operator and its milliseconds by class."""
+        parts = []
+        for operator in operators:
+            precision = self.precision(operator)
+            work = work_of_all([operator], self.fills[precision])[0]
+            parts.append((precision, work * np.exp(self.costs[precision].mean)))
+        return parts
+
+
+def outlook(device: Device, runtime: Runtime, *, threads: int | None = None) -> Outlook | None:
+    """Returns what is known of a runtime on a device; None where its profile predicts nothing.
+
+    Efficiencies that the runtime's kernels have on other boards, then what latencies of the
+    profile's relatives teach, then one's own calibration, at the device's peaks.
+
+    Raises:
+        DeviceError: A file of the catalogue, or the calibration, is missing or malformed.
+    """
+    prediction = runtime.prediction
+    if prediction is None or device.memory is None:
+        return None
+    used = runtime.threads if threads is None else threads
+    kernels = load_kernels(prediction.kernels)
+    sources = [(load_latencies(item.latencies), item.transfer) for item in prediction.relatives]
+    own = load_calibration(device.id)
+    if own is not None and own.kernels == kernels.id:
+        sources.append((own, 0.0))
+    costs, fills, calibrated = {}, {}, {}
+    for precision, facts in kernels.precisions.items():
+        if precision not in runtime.precisions:
+            continue
+        known = facts.efficiencies
+        calibrated[precision] = 0
+        for latencies, transfer in sources:
+            readings = latencies.precisions.get(precision)
+            if readings is None:
+                continue
+            known = readings.teach(known).loosened(transfer)
+            calibrated[precision] += 0 if transfer else len(readings.networks)
+        costs[precision] = known.at(_speed(device, runtime, device.memory, precision, used))
+        fills[precision] = facts.fills[_instructions(device, runtime)]
+    return Outlook(
+        costs=costs,
+        fills=fills,
+        known_from=(
+            *(_described(latencies) for latencies, _ in reversed(sources)),
+            _learnt(kernels),
+        ),
+        calibrated=calibrated,
+    )
 
 
 def predict_latency(
     model: ModelOperators, device: Device, *, threads: int | None = None
 ) -> Latency | None:
-    """Returns the latency at batch 1 that a device's published peaks suggest, with an interval.
-
-    An operator takes as long as its arithmetic or its memory traffic, whichever is longer, and a
-    floor for its dispatch. The ends of the interval take every efficiency, bandwidth and floor at
-    its most and its least favourable at once. Nothing was fitted on the device itself, so the
-    figure ranks models better than it times them.
+    """Returns the latency at batch 1 that is expected on a device, with a 90 % interval.
 
     Args:
         model: What the file computes.
@@ -31,75 +139,96 @@ def predict_latency(
     Returns:
         None where the device does not execute the file's format and precision, or where its
         profile gives no peaks.
+
+    Raises:
+        DeviceError: As `outlook`.
     """
     runtime = device.runtimes.get(model.format)
-    if runtime is None or runtime.prediction is None or model.precision not in runtime.precisions:
+    if runtime is None or model.precision not in runtime.precisions:
         return None
-    used = runtime.threads if threads is None else threads
-    peaks = _peaks(device, runtime, used)
+    known = outlook(device, runtime, threads=threads)
+    if known is None:
+        return None
+    median, deviation = known.milliseconds(model.operators)
+    factor = float(np.exp(WITHIN_90 * deviation))
     return Latency(
         basis=Basis.PREDICTED,
         where=device.id,
         runtime=runtime.name,
         runtime_version=runtime.version,
         delegate=runtime.delegate,
-        threads=used,
-        median_ms=_milliseconds(model, runtime.prediction, peaks, "likely"),
-        low_ms=_milliseconds(model, runtime.prediction, peaks, "best"),
-        high_ms=_milliseconds(model, runtime.prediction, peaks, "worst"),
-        note="uncalibrated",
-        conditions={"power mode": device.power_mode.name},
+        threads=runtime.threads if threads is None else threads,
+        median_ms=median,
+        low_ms=median / factor,
+        high_ms=median * factor,
+        note=_note(known, model.precision),
+        conditions={
+            "power mode": device.power_mode.name,
+            "known from": "; ".join(known.known_from),
+        },
     )
 
 
-def _milliseconds(model: ModelOperators, prediction: Prediction, peaks: Peaks, case: Case) -> float:
-    floor = _cost(prediction.layer_floor_us, case) * 1e-3
-    return sum(_work_ms(item, prediction, peaks, case) + floor for item in model.operators)
+def _note(known: Outlook, precision: Precision) -> str:
+    count = known.calibrated[precision]
+    if count == 0:
+        return "uncalibrated"
+    return f"calibrated with {count} network{'s' if count > 1 else ''}"
 
 
-def _work_ms(operator: Operator, prediction: Prediction, peaks: Peaks, case: Case) -> float:
-    # What a runtime does not compute in the file's precision, it computes in float32.
-    precision = operator.precision if operator.precision in peaks else Precision.FLOAT32
-    efficiency = prediction.efficiency[precision]
-    depthwise = operator.kind is OperatorKind.DEPTHWISE_CONV
-    reached = _rate(efficiency.depthwise if depthwise else efficiency.dense, case)
-    compute = 2 * operator.macs / (peaks[precision] * reached)
-    moved = operator.input_bytes + operator.weight_bytes + operator.output_bytes
-    traffic = moved / (_rate(prediction.traffic_gb_s, case) * 1e9)
-    return max(compute, traffic) * 1e3
+def _described(latencies: Latencies) -> str:
+    threads = f"{latencies.threads} thread{'s' if latencies.threads > 1 else ''}"
+    return f"{latencies.statistic} of {latencies.device}, {latencies.runtime}, {threads}"
 
 
-def _rate(span: Span, case: Case) -> float:
-    return {"best": span.high, "likely": span.likely, "worst": span.low}[case]
+def _learnt(kernels: KernelSet) -> str:
+    boards = {name for facts in kernels.precisions.values() for name in facts.learnt_from}
+    return f"{kernels.name}: {f'{len(boards)} published runs' if boards else 'assumed'}"
 
 
-def _cost(span: Span, case: Case) -> float:
-    return {"best": span.low, "likely": span.likely, "worst": span.high}[case]
+def _instructions(device: Device, runtime: Runtime) -> str:
+    return "gpu" if runtime.engine == "gpu" else device.cpu[0].int8_kernel
 
 
-def _peaks(device: Device, runtime: Runtime, threads: int) -> Peaks:
-    """Returns operations a second, two per multiply-accumulate, by what the engine computes in."""
+def _speed(
+    device: Device, runtime: Runtime, memory: Memory, precision: Precision, threads: int
+) -> Speed:
+    share = runtime.prediction.peak_share if runtime.prediction else 1.0
     if runtime.engine == "gpu" and device.gpu is not None:
-        peaks = _gpu_peaks(device.gpu)
-    else:
-        peaks = _cpu_peaks(device.cpu[0], threads)
-    return {kind: peak for kind, peak in peaks.items() if kind in runtime.precisions}
+        return gpu_speed(device.gpu, memory, precision)
+    return cpu_speed(device.cpu[0], memory, precision, threads, share)
 
 
-def _cpu_peaks(cluster: Cluster, threads: int) -> Peaks:
-    cycles = min(threads, cluster.cores) * cluster.clock_ghz * 1e9
+def cpu_speed(
+    cluster: Cluster, memory: Memory, precision: Precision, threads: int, share: float = 1.0
+) -> Speed:
+    """Returns what the cores of a cluster do together at best."""
+    cores = min(threads, cluster.cores)
+    together = cores / (1 + CORE_LOSS * (cores - 1)) * cluster.clock_ghz * share / 2
+    plain, summed = cluster.fp32_ops_per_cycle, cluster.fp32_ops_per_cycle
+    if precision is Precision.INT8:
+        # Widening multiplies do two int8 products where float32 does one.
+        plain, summed = 2 * plain, cluster.int8_ops_per_cycle
+    copied = memory.copied_gb_s
+    return Speed(
+        gmacs=together * summed,
+        depthwise_gmacs=together * plain,
+        gb_s=CPU_TRAFFIC * memory.theoretical_gb_s if copied is None else 2 * copied,
+        call_us=CALL_CYCLES / 1e3 / cluster.clock_ghz,
+    )
+
+
+def gpu_speed(gpu: Gpu, memory: Memory, precision: Precision) -> Speed:
+    """Returns what a GPU does at best; tensor cores do not help where nothing is summed."""
     rates = {
-        Precision.FLOAT32: cluster.fp32_ops_per_cycle,
-        Precision.FLOAT16: cluster.fp16_ops_per_cycle,
-        Precision.INT8: cluster.int8_ops_per_cycle,
+        Precision.FLOAT32: (gpu.fp32_tflops, gpu.fp32_tflops),
+        Precision.FLOAT16: (gpu.fp16_tflops, min(gpu.fp16_tflops, 2 * gpu.fp32_tflops)),
+        Precision.INT8: (gpu.int8_tops or gpu.fp16_tflops, 2 * gpu.fp32_tflops),
     }
-    return {kind: rate * cycles for kind, rate in rates.items() if rate is not None}
-
-
-def _gpu_peaks(gpu: Gpu) -> Peaks:
-    rates = {
-        Precision.FLOAT32: gpu.fp32_tflops,
-        Precision.FLOAT16: gpu.fp16_tflops,
-        Precision.INT8: gpu.int8_tops,
-    }
-    return {kind: rate * 1e12 for kind, rate in rates.items() if rate is not None}
+    summed, plain = rates[precision]
+    return Speed(
+        gmacs=summed * 1e3 / 2,
+        depthwise_gmacs=plain * 1e3 / 2,
+        gb_s=memory.theoretical_gb_s,
+        call_us=CALL_CYCLES / 1e3 / gpu.clock_ghz,
+    )

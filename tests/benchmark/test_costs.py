@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.benchmark.costs import CLASSES, Costs, Kernels, prior_costs, work_of
+from edgekd.benchmark.costs import CLASSES, Costs, Efficiencies, Kernels, Speed, work_of
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.types import Precision
 
@@ -91,8 +91,18 @@ def test_groups_are_calls_of_their_own() -> None:
     assert work(conv(3, groups=64))["calls"] == pytest.approx(1e-3)
 
 
+SPEED = Speed(gmacs=10.0, depthwise_gmacs=4.0, gb_s=5.0, call_us=10.0)
+
+
+def half(scatter: float = 0.05) -> Efficiencies:
+    """Half of every speed, give or take a factor of 1.8."""
+    size = len(CLASSES)
+    mean = np.full(size, np.log(2.0))
+    return Efficiencies(mean=mean, covariance=0.36 * np.eye(size), scatter=scatter)
+
+
 def prior(scatter: float = 0.05) -> Costs:
-    return prior_costs(10.0, 5.0, 10.0, dict.fromkeys(CLASSES, (0.5, 0.6)), scatter)
+    return half(scatter).at(SPEED)
 
 
 def test_peaks_give_milliseconds() -> None:
@@ -102,6 +112,25 @@ def test_peaks_give_milliseconds() -> None:
     expected = 0.4096 / 5 + 6 / 2.5 + 0.02
     assert costs.milliseconds(item) == pytest.approx(expected)
     assert costs.by_operator(np.repeat(item, 3, 0)) == pytest.approx([expected] * 3)
+
+
+def test_depthwise_convolutions_have_a_speed_of_their_own() -> None:
+    item = work_of(conv(3, groups=64), PLAIN)[None]
+    # 0.0576 M products at half of 4 G/s, 6 MB at half of 5 GB/s, one call of 20 us.
+    assert prior().milliseconds(item) == pytest.approx(0.0576 / 2 + 6 / 2.5 + 0.02)
+
+
+def test_what_one_device_taught_holds_for_another_speed() -> None:
+    rng = np.random.default_rng(5)
+    true = np.log(2.0) + rng.normal(0, 0.4, len(CLASSES))
+    fast = Speed(gmacs=80.0, depthwise_gmacs=20.0, gb_s=11.0, call_us=3.0)
+    seen, unseen = random_work(200, 6), random_work(5, 7)
+    known = half(0.0).learnt(SPEED, seen, seen @ np.exp(true + SPEED.costs()), 0.01)
+    for item in unseen:
+        wanted = float(item @ np.exp(true + fast.costs()))
+        assert known.at(fast).milliseconds(item[None]) == pytest.approx(wanted, rel=0.01)
+    deviations = [e.at(fast).deviation(unseen[:1]) for e in (known, known.loosened(0.2), half(0.0))]
+    assert deviations == sorted(deviations)
 
 
 def random_work(count: int, seed: int) -> np.ndarray:

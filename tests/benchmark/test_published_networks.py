@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "latency" / "architectures.py"
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "latency" / "networks.py"
 spec = importlib.util.spec_from_file_location("architectures", SOURCE)
 nets = importlib.util.module_from_spec(spec)
 sys.modules["architectures"] = nets

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.benchmark.predict import outlook
 from edgekd.catalog import catalog_folder
 from edgekd.device import Device, load_device
 from edgekd.errors import DeviceError
@@ -43,6 +44,14 @@ def test_every_fact_has_a_source(device: Device) -> None:
     stated += [item.source for item in (device.gpu, device.memory) if item is not None]
     stated += [item.prediction.basis for item in device.runtimes.values() if item.prediction]
     assert all(stated)
+
+
+def test_what_a_prediction_names_exists(device: Device) -> None:
+    for runtime in device.runtimes.values():
+        if runtime.prediction:
+            known = outlook(device, runtime)
+            assert known is not None
+            assert set(known.costs) == set(runtime.precisions)
 
 
 def test_every_pair_is_allowed_or_refused_with_a_reason(device: Device) -> None:
