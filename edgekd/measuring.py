@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgekd.benchmark.advice import OperatorCost, operator_costs
+from edgekd.benchmark.costs import CLASSES, work_of_all
+from edgekd.benchmark.kernels import (
+    Latencies,
+    Reading,
+    Readings,
+    keep_reading,
+    load_kernels,
+)
 from edgekd.benchmark.on_board import (
     BoardMeasurement,
     Protocol,
@@ -14,18 +23,25 @@ from edgekd.benchmark.on_board import (
     measure_with_benchmark_model,
     measure_with_trtexec,
 )
-from edgekd.benchmark.predict import predict_latency
+from edgekd.benchmark.predict import engine_speed, kernel_fills, outlook, predict_latency
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
-from edgekd.device import load_device
-from edgekd.errors import EdgeKDError, RecipeError
-from edgekd.modelfile import read_operators
+from edgekd.device import Device, Runtime, load_device
+from edgekd.errors import EdgeKDError, RecipeError, RunError
+from edgekd.files import sha256_of
+from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import try_out
 from edgekd.strict import from_mapping
 from edgekd.types import Latency
 from edgekd.yamlfile import read_yaml
 
+LITERT = frozenset({"litert", "tflite-runtime", "tflite benchmark_model"})
+"""Names of one runtime."""
 
-def predict_file_latency(model: Path, target: str) -> Latency:
+CALIBRATION_ERROR = 0.03
+"""Standard deviation of the logarithm of one's own median: two runs on a quiet board."""
+
+
+def predict_file_latency(model: Path, target: str, threads: int | None = None) -> Latency:
     """Returns the latency of a file that is predicted for a target.
 
     Raises:
@@ -34,13 +50,153 @@ def predict_file_latency(model: Path, target: str) -> Latency:
         RecipeError: There is no prediction for the target.
     """
     device = load_device(target)
-    predicted = predict_latency(read_operators(model), device)
+    predicted = predict_latency(read_operators(model), device, threads=threads)
     if predicted is None:
-        raise RecipeError(
-            f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
-            "there, or here without --target"
-        )
+        raise _unpredicted(device)
     return predicted
+
+
+def explain(model: Path, target: str, threads: int | None = None) -> list[OperatorCost]:
+    """Returns what every operator of a file is predicted to take on a target, dearest first.
+
+    Raises:
+        ModelError: The file cannot be read.
+        DeviceError: No such target.
+        RecipeError: There is no prediction for the target.
+    """
+    device, network = load_device(target), read_operators(model)
+    runtime = device.runtimes.get(network.format)
+    known = outlook(device, runtime, threads=threads) if runtime else None
+    if known is None:
+        raise _unpredicted(device)
+    return operator_costs(network.operators, known)
+
+
+def explanation_lines(costs: Sequence[OperatorCost], shown: int = 12) -> list[str]:
+    """Returns the dearest operators as lines for people."""
+    lines = [f"{'ms':>8} {'share':>6}  {'operator':<20}{'output':<18}{'in':<9}cheaper"]
+    for cost in costs[:shown]:
+        output = "x".join(map(str, cost.output))
+        lines.append(
+            f"{cost.ms:>8.3f} {cost.share:>6.1%}  {cost.native:<20}{output:<18}"
+            f"{cost.precision.value:<9}{cost.cheaper}"
+        )
+    rest = costs[shown:]
+    if rest:
+        share = sum(cost.share for cost in rest)
+        lines.append(f"{sum(c.ms for c in rest):>8.3f} {share:>6.1%}  {len(rest)} more")
+    return lines
+
+
+def calibrate(
+    models: Sequence[Path],
+    target: str,
+    protocol: Protocol,
+    *,
+    host: str | None = None,
+    adb: str | None = None,
+    program: Path | None = None,
+    trtexec: bool = False,
+) -> Iterator[tuple[Path, float, float, Path, int]]:
+    """Measures files on a board and keeps what they took for the target's later predictions.
+
+    Yields:
+        The file; what was predicted and what was measured, in ms; where it was kept, and how many
+        networks of its precision are kept there.
+
+    Raises:
+        ModelError: A file cannot be read or run.
+        DeviceError: No such target.
+        RecipeError: There is no prediction for the target, so that nothing can be calibrated.
+        RunError: The board is out of reach, was slowed down, or ran other kernels than the profile
+            speaks of.
+    """
+    device = load_device(target)
+    for model in models:
+        network = read_operators(model)
+        before = predict_latency(network, device, threads=protocol.threads)
+        runtime = device.runtimes.get(network.format)
+        if before is None or runtime is None or runtime.prediction is None:
+            raise _unpredicted(device)
+        found = measure_file(model, protocol, host=host, adb=adb, program=program, trtexec=trtexec)
+        median = found.timing.median_ms
+        if found.invalid or median is None:
+            why = "; ".join(found.invalid) or "the program told no median"
+            raise RunError(f"{found.where}: {why}: no latency to keep")
+        _check_kernels(found, before, device, runtime)
+        about, reading = _reading(network, device, runtime, found, median)
+        path, count = keep_reading(device.id, about, network.precision, reading)
+        yield model, before.median_ms, median, path, count
+
+
+def _check_kernels(
+    found: BoardMeasurement, wanted: Latency, device: Device, runtime: Runtime
+) -> None:
+    """Raises where a latency is of other kernels, or of another kind of core, than predicted."""
+    has, speaks = _instructions(found.before.flags), device.cpu[0].int8_kernel if device.cpu else ""
+    if runtime.engine == "cpu" and found.before.flags and has != speaks:
+        raise RunError(
+            f"{found.where}: its cores compute int8 with {has}, the profile {device.id!r} is of "
+            f"cores with {speaks}; take a profile of this board, or make one: edgekd devices new"
+        )
+    names = (found.runtime, wanted.runtime)
+    same = names[0] == names[1] or LITERT.issuperset(names)
+    if not same or found.delegate != wanted.delegate:
+        raise RunError(
+            f"{found.where}: ran {found.runtime} with {found.delegate}; the profile {device.id!r} "
+            f"speaks of {wanted.runtime} with {wanted.delegate}, of which this says nothing"
+        )
+
+
+def _instructions(flags: Sequence[str]) -> str:
+    """Returns what int8 kernels are built on, of a CPU with these extensions."""
+    if "asimd" not in flags and "neon" not in flags:
+        return "neither SDOT nor NEON"
+    return "i8mm" if "i8mm" in flags else "sdot" if "asimddp" in flags else "mlal"
+
+
+def _reading(
+    network: ModelOperators,
+    device: Device,
+    runtime: Runtime,
+    found: BoardMeasurement,
+    median: float,
+) -> tuple[Latencies, Reading]:
+    """Returns how a latency was measured, and the latency with its work."""
+    assert runtime.prediction is not None  # noqa: S101 - the caller has checked
+    facts = load_kernels(runtime.prediction.kernels).precisions[network.precision]
+    fills = kernel_fills(device, runtime, facts)
+    work = work_of_all(network.operators, fills).sum(0)
+    frame = Readings(
+        speed=engine_speed(device, runtime, network.precision, found.threads),
+        fills=fills,
+        error=CALIBRATION_ERROR,
+        networks=(),
+    )
+    about = Latencies(
+        schema=1,
+        id=f"{runtime.prediction.kernels}-{found.threads}",
+        device=found.where,
+        kernels=runtime.prediction.kernels,
+        runtime=f"{found.runtime} {found.runtime_version}",
+        threads=found.threads,
+        statistic="median",
+        source="measured by edgekd devices calibrate",
+        precisions={network.precision: frame},
+    )
+    reading = Reading(
+        network=f"{network.path.name} {sha256_of(network.path)[:12]}",
+        ms=median,
+        work={name: float(w) for name, w in zip(CLASSES, work, strict=True) if w},
+    )
+    return about, reading
+
+
+def _unpredicted(device: Device) -> RecipeError:
+    return RecipeError(
+        f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
+        "there, or here without --target"
+    )
 
 
 def measure_file(
@@ -87,7 +243,7 @@ def prediction_line(latency: Latency) -> str:
     return (
         f"predicted for {latency.where}: {latency.median_ms:.2f} ms "
         f"[{latency.low_ms:.2f}, {latency.high_ms:.2f}] ({latency.note}; {latency.runtime}, "
-        f"{latency.threads} threads)"
+        f"{latency.threads} thread{'s' if latency.threads > 1 else ''})"
     )
 
 

@@ -44,6 +44,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """What a test keeps for its user, no other test and no user sees."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "no-such-folder"))
+
+
 @pytest.fixture
 def system_files(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
     """Writes what another machine's system says of it, and returns the root of that."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edgekd import measuring
+from edgekd.benchmark.kernels import calibration_folder
 from edgekd.cli import main
-from edgekd.errors import RecipeError
+from edgekd.device import list_devices
+from edgekd.errors import RecipeError, RunError
 from edgekd.measuring import Place, read_farm
 
 
@@ -85,3 +90,98 @@ def test_options_that_contradict_each_other_are_refused(finished_run, words, mes
     result = CliRunner().invoke(main, ["bench", str(model), *words])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def run(*words: object) -> object:
+    return CliRunner().invoke(main, [*map(str, words)], catch_exceptions=False)
+
+
+def test_a_prediction_is_explained_by_what_costs_most(finished_run) -> None:
+    model = finished_run.folder / "export" / "int8.tflite"
+    result = run("bench", model, "--target", "raspberry-pi-4", "--explain", "--json")
+    found = json.loads(result.stdout)
+    costs = [item["ms"] for item in found["operators"]]
+    assert costs == sorted(costs, reverse=True)
+    assert sum(costs) == pytest.approx(found["median_ms"])
+    assert sum(item["share"] for item in found["operators"]) == pytest.approx(1)
+    told = run("bench", model, "--target", "raspberry-pi-4", "--explain").stdout
+    assert "CONV_2D" in told
+    assert "known from mean of Raspberry Pi 4" in told
+    assert run("bench", model, "--explain").exit_code == 2
+
+
+def of_a_pi(found):
+    """Returns a measurement of here as a Raspberry Pi 5 would have given it."""
+    flags = ("asimd", "asimddp", "asimdhp")
+    return replace(found, where="Raspberry Pi 5", before=replace(found.before, flags=flags))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Measures quickly, and as if on the board that ``change`` makes of here."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    real = measuring.measure_file
+
+    def use(change) -> None:
+        monkeypatch.setattr(
+            measuring,
+            "measure_file",
+            lambda model, protocol, **kw: change(
+                real(model, replace(protocol, runs=12, warmup=2, seconds=0.0), **kw)
+            ),
+        )
+
+    return use
+
+
+def test_a_measurement_calibrates_the_next_prediction(finished_run, quick) -> None:
+    quick(of_a_pi)
+    model = finished_run.folder / "export" / "int8.tflite"
+    told = run("devices", "calibrate", "raspberry-pi", model)
+    assert told.exit_code == 0, told.output
+    measured = float(re.search(r"measured ([\d.]+) ms", told.stdout)[1])
+    found = json.loads(run("bench", model, "--target", "raspberry-pi", "--json").stdout)
+    assert found["note"] == "calibrated with 1 network"
+    assert found["low_ms"] < measured < found["high_ms"]
+    assert found["conditions"]["known from"].startswith("median of Raspberry Pi 5")
+    assert "1 int8; median of Raspberry Pi 5" in run("devices").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found, "its cores compute int8 with neither SDOT nor NEON"),
+        (lambda found: replace(of_a_pi(found), delegate="gpu"), "speaks of litert with xnnpack"),
+        (lambda found: replace(of_a_pi(found), invalid=("throttled",)), "throttled: no latency"),
+    ],
+)
+def test_what_says_nothing_of_the_profile_calibrates_nothing(
+    finished_run, quick, change, message: str
+) -> None:
+    quick(change)
+    model = finished_run.folder / "export" / "int8.tflite"
+    result = run("devices", "calibrate", "raspberry-pi", model)
+    assert result.exit_code == RunError.exit_code
+    assert message in result.output
+    assert not calibration_folder("raspberry-pi").exists()
+
+
+def test_a_profile_without_peaks_is_not_calibrated(finished_run) -> None:
+    model = finished_run.folder / "export" / "int8.tflite"
+    result = run("devices", "calibrate", "host", model)
+    assert result.exit_code == 2
+    assert "no latency prediction for 'host'" in result.output
+
+
+def test_devices_are_listed_shown_and_compared() -> None:
+    listed = run("devices").stdout
+    for device in list_devices():
+        assert device.id in listed
+    assert "not predicted: measure it" in listed
+    assert [item["id"] for item in json.loads(run("devices", "--json").stdout)] == [
+        device.id for device in list_devices()
+    ]
+    assert json.loads(run("devices", "jetson", "--json").stdout)["id"] == "jetson"
+    compared = run("devices", "compare", "jetson", "raspberry-pi-4").stdout
+    assert re.search(r"GPU\n  jetson +Ampere.*\n  raspberry-pi-4 +-\n", compared)
+    assert run("devices", "jetsom").exit_code == 2

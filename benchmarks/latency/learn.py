@@ -30,6 +30,7 @@ SETS = {
     "onnxruntime": ("MLAS in ONNX Runtime's CPU provider", CPU),
     "tensorrt": ("TensorRT", (Precision.FLOAT32, Precision.FLOAT16, Precision.INT8)),
 }
+FOLDS = {"xnnpack": ["PAD", "PADV2"]}
 KEPT = {
     "Raspberry Pi 4 (ARM64)": "raspberry-pi-4-xnnpack",
     "Raspberry Pi 3+": "raspberry-pi-3-xnnpack",
@@ -115,6 +116,7 @@ def main() -> None:
             "schema": 1,
             "id": kernels,
             "name": name,
+            "folds": FOLDS.get(kernels, []),
             "precisions": {p.value: facts(kernels, p, known[kernels]) for p in precisions},
         }
         write_atomic(DEVICES / "kernels" / f"{kernels}.json", dumped(document))

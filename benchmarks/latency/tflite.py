@@ -70,7 +70,7 @@ def summary(answer: Answer) -> dict[str, Any]:
         "in_90_percent_interval": round(float(np.mean(inside)), 3),
         "median_half_width": round(float(np.median(np.exp(WITHIN_90 * deviation) - 1)), 3),
     }
-    if len(measured) > 5:  # noqa: PLR2004 - fewer have no rank to speak of
+    if len(measured) > 5:
         found["spearman"] = round(_spearman(predicted, measured), 4)
     return found
 
@@ -115,7 +115,9 @@ def main() -> None:
         "rows": rows,
     }
     write_atomic(HERE / "tflite.json", json.dumps(document, indent=1) + "\n")
-    print("| kernels | question | runs | networks | median error | within 10 % | in 90 % interval |")
+    print(
+        "| kernels | question | runs | networks | median error | within 10 % | in 90 % interval |"
+    )
     print("|---|---|---|---|---|---|---|")
     for row in together:
         print(f"| {row['kernels']} | {row['question']} | {row['runs']} {_line(row)}")

@@ -266,7 +266,8 @@ class Speed:
         per_unit[: _INDEX["vector"] + 1] = 1 / self.gmacs
         per_unit[[_INDEX[name] for name in DEPTHWISE]] = 1 / self.depthwise_gmacs
         per_unit[[_INDEX[name] for name in CALLS]] = self.call_us
-        return np.log(per_unit)
+        logarithms: Array = np.log(per_unit)
+        return logarithms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,7 +19,8 @@ import numpy as np
 from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels, Speed
 from edgekd.catalog import catalog_folder
 from edgekd.errors import DeviceError, suggest
-from edgekd.strict import from_mapping
+from edgekd.files import write_atomic
+from edgekd.strict import from_mapping, to_mapping
 from edgekd.types import Precision
 
 T = TypeVar("T")
@@ -60,11 +61,16 @@ class KernelFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSet:
-    """A runtime's kernels."""
+    """A runtime's kernels.
+
+    Attributes:
+        folds: Operators of a file that run inside the convolution behind them.
+    """
 
     schema: Literal[1]
     id: str
     name: str
+    folds: tuple[str, ...] = ()
     precisions: dict[Precision, KernelFacts]
 
 
@@ -140,7 +146,8 @@ def load_kernels(name: str) -> KernelSet:
     Raises:
         DeviceError: There is none of that name, or its file is malformed.
     """
-    return _load(catalog_folder("devices") / "kernels", name, KernelSet)
+    found: KernelSet = _load(catalog_folder("devices") / "kernels", name, KernelSet)
+    return found
 
 
 def load_latencies(name: str) -> Latencies:
@@ -149,23 +156,56 @@ def load_latencies(name: str) -> Latencies:
     Raises:
         DeviceError: There are none of that name, or the file is malformed.
     """
-    return _load(catalog_folder("devices") / "latencies", name, Latencies)
+    found: Latencies = _load(catalog_folder("devices") / "latencies", name, Latencies)
+    return found
 
 
-def calibration_path(device: str) -> Path:
-    """Returns where a device's own calibration is kept: ``$XDG_DATA_HOME/edgekd/latencies``."""
+def calibration_folder(device: str) -> Path:
+    """Returns where one's own latencies of a device are: ``$XDG_DATA_HOME/edgekd/latencies``."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "edgekd" / "latencies" / f"{device}.json"
+    return Path(base) / "edgekd" / "latencies" / device
 
 
-def load_calibration(device: str) -> Latencies | None:
-    """Returns what was measured with one's own board; None where nothing was.
+def load_calibrations(device: str, kernels: str) -> list[Latencies]:
+    """Returns what was measured with one's own board, by the number of threads.
+
+    Raises:
+        DeviceError: A file is malformed.
+    """
+    found = [_read(path, Latencies) for path in sorted(calibration_folder(device).glob("*.json"))]
+    return [latencies for latencies in found if latencies.kernels == kernels]
+
+
+def keep_reading(
+    device: str, about: Latencies, precision: Precision, reading: Reading
+) -> tuple[Path, int]:
+    """Adds a latency to one's own of a device, in place of an older one of the same network.
+
+    Args:
+        device: Id of the profile.
+        about: How it was measured; its ``precisions`` hold the readings' frame alone.
+        precision: Of the network.
+        reading: The latency.
+
+    Returns:
+        The file, and how many networks of the precision it holds now.
 
     Raises:
         DeviceError: The file is malformed.
     """
-    path = calibration_path(device)
-    return _read(path, Latencies) if path.is_file() else None
+    path = calibration_folder(device) / f"{about.id}.json"
+    frame, kept = about.precisions[precision], dict[Precision, Readings]()
+    older: tuple[Reading, ...] = ()
+    if path.is_file():
+        kept = dict(_read(path, Latencies).precisions)
+        same = kept.get(precision)
+        if same and (same.speed, same.fills) == (frame.speed, frame.fills):
+            older = tuple(one for one in same.networks if one.network != reading.network)
+    kept[precision] = replace(frame, networks=(*older, reading))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_mapping(replace(about, precisions=kept)), indent=1)
+    write_atomic(path, text + "\n")
+    return path, len(kept[precision].networks)
 
 
 @cache

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.benchmark.costs import Costs, Efficiencies, Kernels, Speed, work_of_all
+from edgekd.benchmark.costs import Costs, Kernels, Speed, work_of_all
 from edgekd.benchmark.kernels import (
+    KernelFacts,
     KernelSet,
     Latencies,
-    load_calibration,
+    load_calibrations,
     load_kernels,
     load_latencies,
 )
-from edgekd.device import Cluster, Device, Gpu, Memory, Prediction, Runtime
-from edgekd.modelfile import ModelOperators, Operator
+from edgekd.device import Cluster, Device, Gpu, Memory, Runtime
+from edgekd.modelfile import ModelOperators, Operator, OperatorKind
 from edgekd.types import Basis, Latency, Precision
 
 WITHIN_90 = 1.645
@@ -40,12 +41,14 @@ class Outlook:
     Attributes:
         costs: By the precision that an operator computes in.
         fills: How the kernels fill, by the same.
+        folds: Operators that run inside the convolution behind them.
         known_from: What it rests on, the most alike first.
         calibrated: Networks measured on this very board, by precision.
     """
 
     costs: dict[Precision, Costs]
     fills: dict[Precision, Kernels]
+    folds: tuple[str, ...]
     known_from: tuple[str, ...]
     calibrated: dict[Precision, int]
 
@@ -54,7 +57,7 @@ class Outlook:
         return operator.precision if operator.precision in self.costs else Precision.FLOAT32
 
     def by_operator(self, operators: tuple[Operator, ...]) -> NDArray[np.float64]:
-        """Returns ``(N,)`` milliseconds."""
+        """Returns ``(N,)`` milliseconds; 0 where an operator runs inside another."""
         return np.array([float(part.sum()) for _, part in self._parts(operators)])
 
     def milliseconds(self, operators: tuple[Operator, ...]) -> tuple[float, float]:
@@ -75,9 +78,11 @@ class Outlook:
     ) -> list[tuple[Precision, NDArray[np.float64]]]:
         """Returns the precision of every operator and its milliseconds by class."""
         parts = []
-        for operator in operators:
+        for operator, behind in zip(operators, (*operators[1:], None), strict=True):
             precision = self.precision(operator)
             work = work_of_all([operator], self.fills[precision])[0]
+            if operator.native in self.folds and behind and _takes(behind, operator):
+                work = np.zeros_like(work)
             parts.append((precision, work * np.exp(self.costs[precision].mean)))
         return parts
 
@@ -97,9 +102,7 @@ def outlook(device: Device, runtime: Runtime, *, threads: int | None = None) -> 
     used = runtime.threads if threads is None else threads
     kernels = load_kernels(prediction.kernels)
     sources = [(load_latencies(item.latencies), item.transfer) for item in prediction.relatives]
-    own = load_calibration(device.id)
-    if own is not None and own.kernels == kernels.id:
-        sources.append((own, 0.0))
+    sources += [(own, 0.0) for own in load_calibrations(device.id, kernels.id)]
     costs, fills, calibrated = {}, {}, {}
     for precision, facts in kernels.precisions.items():
         if precision not in runtime.precisions:
@@ -112,11 +115,12 @@ def outlook(device: Device, runtime: Runtime, *, threads: int | None = None) -> 
                 continue
             known = readings.teach(known).loosened(transfer)
             calibrated[precision] += 0 if transfer else len(readings.networks)
-        costs[precision] = known.at(_speed(device, runtime, device.memory, precision, used))
-        fills[precision] = facts.fills[_instructions(device, runtime)]
+        costs[precision] = known.at(engine_speed(device, runtime, precision, used))
+        fills[precision] = kernel_fills(device, runtime, facts)
     return Outlook(
         costs=costs,
         fills=fills,
+        folds=kernels.folds,
         known_from=(
             *(_described(latencies) for latencies, _ in reversed(sources)),
             _learnt(kernels),
@@ -169,6 +173,12 @@ def predict_latency(
     )
 
 
+def _takes(convolution: Operator, folded: Operator) -> bool:
+    """Returns whether an operator is a convolution of what the one before it wrote."""
+    kinds = (OperatorKind.CONV, OperatorKind.DEPTHWISE_CONV)
+    return convolution.kind in kinds and convolution.input_shapes[:1] == folded.output_shapes[:1]
+
+
 def _note(known: Outlook, precision: Precision) -> str:
     count = known.calibrated[precision]
     if count == 0:
@@ -186,17 +196,23 @@ def _learnt(kernels: KernelSet) -> str:
     return f"{kernels.name}: {f'{len(boards)} published runs' if boards else 'assumed'}"
 
 
-def _instructions(device: Device, runtime: Runtime) -> str:
-    return "gpu" if runtime.engine == "gpu" else device.cpu[0].int8_kernel
+def kernel_fills(device: Device, runtime: Runtime, facts: KernelFacts) -> Kernels:
+    """Returns how a runtime's kernels fill on a device."""
+    return facts.fills["gpu" if runtime.engine == "gpu" else device.cpu[0].int8_kernel]
 
 
-def _speed(
-    device: Device, runtime: Runtime, memory: Memory, precision: Precision, threads: int
-) -> Speed:
-    share = runtime.prediction.peak_share if runtime.prediction else 1.0
+def engine_speed(device: Device, runtime: Runtime, precision: Precision, threads: int) -> Speed:
+    """Returns what the engine of a runtime does at best.
+
+    Raises:
+        ValueError: The profile has no such engine, or no memory.
+    """
+    if device.memory is None or not (device.gpu if runtime.engine == "gpu" else device.cpu):
+        raise ValueError(f"{device.id}: no peaks of a {runtime.engine} and its memory")
     if runtime.engine == "gpu" and device.gpu is not None:
-        return gpu_speed(device.gpu, memory, precision)
-    return cpu_speed(device.cpu[0], memory, precision, threads, share)
+        return gpu_speed(device.gpu, device.memory, precision)
+    share = runtime.prediction.peak_share if runtime.prediction else 1.0
+    return cpu_speed(device.cpu[0], device.memory, precision, threads, share)
 
 
 def cpu_speed(

@@ -1,4 +1,4 @@
-"""Commands on the catalogues: devices, distillation methods, a recipe to start from."""
+"""Commands on the catalogues: rules, distillation methods, a recipe to start from."""
 
 from __future__ import annotations
 
@@ -13,31 +13,6 @@ from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
     from edgekd.methods import MethodInfo
-
-
-@main.command()
-@click.argument("device", required=False)
-@click.option("--json", "as_json", is_flag=True)
-def devices(device: str | None, as_json: bool) -> None:
-    """List the device profiles, or show one whole."""
-    import yaml
-
-    from edgekd.device import list_devices, load_device
-    from edgekd.strict import to_mapping
-
-    if device:
-        shown = to_mapping(load_device(device))
-        click.echo(
-            json.dumps(shown, indent=1) if as_json else yaml.safe_dump(shown, sort_keys=False)
-        )
-    elif as_json:
-        click.echo(json.dumps([to_mapping(d) for d in list_devices()], indent=1))
-    else:
-        for profile in list_devices():
-            click.echo(f"{profile.id:<16}{profile.name}")
-            click.echo(
-                f"{'':<16}{profile.runtime.name}, {profile.quantization.activation_symmetry} int8"
-            )
 
 
 @main.command()

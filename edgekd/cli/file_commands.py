@@ -50,6 +50,7 @@ def evaluate(
 @click.argument("model", type=FOLDER)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--target", help="Predict the latency there instead of measuring it.")
+@click.option("--explain", is_flag=True, help="With --target: the operators that cost most.")
 @click.option("--host", help="Measure there over ssh, such as pi@192.168.1.20.")
 @click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
 @click.option("--adb", is_flag=False, flag_value="", help="Measure on the Android device.")
@@ -60,7 +61,7 @@ def evaluate(
     help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
 )
 @click.option("--hosts", type=FOLDER, help="Measure on every board of this YAML at once.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="[1; with --target the profile's]")
 @click.option("--runs", type=click.IntRange(50), default=60, show_default=True, help="At least.")
 @click.option("--seconds", type=click.FloatRange(0), default=3.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -68,12 +69,13 @@ def bench(
     model: Path,
     options: tuple[str, ...],
     target: str | None,
+    explain: bool,
     host: str | None,
     trtexec: bool,
     adb: str | None,
     program: Path | None,
     hosts: Path | None,
-    threads: int,
+    threads: int | None,
     runs: int,
     seconds: float,
     as_json: bool,
@@ -83,7 +85,7 @@ def bench(
     OPTIONS after ``--`` go to benchmark_model or trtexec, such as ``-- --use_gpu=true``.
     """
     from edgekd.benchmark.on_board import Protocol, measurement_lines
-    from edgekd.measuring import measure_file, predict_file_latency, prediction_line
+    from edgekd.measuring import measure_file
     from edgekd.strict import to_mapping
 
     if sum(place is not None for place in (target, host, adb, hosts)) > 1:
@@ -92,12 +94,12 @@ def bench(
         raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
     if options and not (trtexec or adb is not None):
         raise click.UsageError(f"{options[0]}: options are passed on with --adb and --trtexec only")
+    if explain and not target:
+        raise click.UsageError("--explain needs --target: a measurement has no operators")
     if target:
-        latency = predict_file_latency(model, target)
-        plain = json.dumps(to_mapping(latency), indent=1) if as_json else prediction_line(latency)
-        click.echo(plain)
+        _print_prediction(model, target, threads, explain, as_json)
         return
-    protocol = Protocol(threads=threads, runs=runs, seconds=seconds)
+    protocol = Protocol(threads=threads or 1, runs=runs, seconds=seconds)
     if hosts:
         _bench_farm(model, hosts, protocol, as_json)
         return
@@ -116,6 +118,25 @@ def bench(
         click.echo("\n".join(measurement_lines(found)))
     if found.invalid:
         sys.exit(1)
+
+
+def _print_prediction(
+    model: Path, target: str, threads: int | None, explain: bool, as_json: bool
+) -> None:
+    from edgekd import measuring
+    from edgekd.strict import to_mapping
+
+    latency = measuring.predict_file_latency(model, target, threads)
+    costs = measuring.explain(model, target, threads) if explain else []
+    if as_json:
+        found = to_mapping(latency)
+        found |= {"operators": [to_mapping(cost) for cost in costs]} if explain else {}
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(measuring.prediction_line(latency))
+    click.echo(f"known from {latency.conditions['known from']}")
+    for line in measuring.explanation_lines(costs) if explain else ():
+        click.echo(line)
 
 
 def _bench_farm(model: Path, hosts: Path, protocol: Protocol, as_json: bool) -> None:

@@ -1,0 +1,171 @@
+"""Commands on devices: list, show and compare their profiles; calibrate one with a board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgekd.cli.app import main
+from edgekd.cli.recipe_options import FOLDER
+
+if TYPE_CHECKING:
+    from edgekd.device import Device, Runtime
+
+
+class _Devices(click.Group):
+    """`edgekd devices` lists and `edgekd devices ID` shows, without a further word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        elif args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@main.group(cls=_Devices)
+def devices() -> None:
+    """List the device profiles, show one whole, compare some, calibrate one with a board.
+
+    \b
+    edgekd devices                     every profile
+    edgekd devices jetson              one of them, whole
+    edgekd devices compare A B         fact by fact
+    edgekd devices calibrate A MODEL   with latencies measured on the board
+    """  # noqa: D301 - click keeps lines after a backspace character as they are
+
+
+@devices.command("list")
+@click.option("--json", "as_json", is_flag=True)
+def list_profiles(as_json: bool) -> None:
+    """Every profile: what it is shipped, and what its predicted latencies rest on."""
+    from edgekd.device import list_devices
+    from edgekd.strict import to_mapping
+
+    if as_json:
+        click.echo(json.dumps([to_mapping(d) for d in list_devices()], indent=1))
+        return
+    for profile in list_devices():
+        scheme = f"{profile.quantization.activation_symmetry} int8"
+        click.echo(f"{profile.id:<20}{profile.name}")
+        click.echo(f"{'':<20}{_ran(profile.runtime)}; {scheme}")
+        click.echo(f"{'':<20}latency {_trust(profile, profile.runtime)}")
+
+
+@devices.command()
+@click.argument("device")
+@click.option("--json", "as_json", is_flag=True)
+def show(device: str, as_json: bool) -> None:
+    """One profile, whole."""
+    import yaml
+
+    from edgekd.device import load_device
+    from edgekd.strict import to_mapping
+
+    shown = to_mapping(load_device(device))
+    click.echo(json.dumps(shown, indent=1) if as_json else yaml.safe_dump(shown, sort_keys=False))
+
+
+@devices.command()
+@click.argument("profiles", nargs=-1, required=True)
+def compare(profiles: tuple[str, ...]) -> None:
+    """Facts of some profiles, one below the other."""
+    from edgekd.device import load_device
+
+    found = {device.id: _facts(device) for device in map(load_device, profiles)}
+    width = max(map(len, found)) + 2
+    for name in dict.fromkeys(name for facts in found.values() for name in facts):
+        click.echo(name)
+        for device, facts in found.items():
+            click.echo(f"  {device:<{width}}{facts.get(name, '-')}")
+
+
+@devices.command()
+@click.argument("device")
+@click.argument("models", nargs=-1, required=True, type=FOLDER)
+@click.option("--host", help="The board, over ssh, such as pi@192.168.1.20. [this computer]")
+@click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
+@click.option("--adb", is_flag=False, flag_value="", help="The Android device.")
+@click.option(
+    "--benchmark-model",
+    "program",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
+)
+@click.option("--threads", type=click.IntRange(1), help="[the profile's]")
+def calibrate(
+    device: str,
+    models: tuple[Path, ...],
+    host: str | None,
+    trtexec: bool,
+    adb: str | None,
+    program: Path | None,
+    threads: int | None,
+) -> None:
+    """Measure MODELS on a board, so that DEVICE's latencies are predicted from them, too."""
+    from edgekd.benchmark.on_board import Protocol
+    from edgekd.device import load_device
+    from edgekd.measuring import calibrate as calibrate_with
+
+    if host is not None and adb is not None:
+        raise click.UsageError("--host and --adb exclude each other")
+    if trtexec and host is None:
+        raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
+    protocol = Protocol(threads=threads or load_device(device).runtime.threads)
+    for model, predicted, measured, path, count in calibrate_with(
+        models, device, protocol, host=host, adb=adb, program=program, trtexec=trtexec
+    ):
+        click.echo(
+            f"{model}: measured {measured:.2f} ms, predicted {predicted:.2f} ms "
+            f"({predicted / measured - 1:+.0%}); kept in {path}, {count} of its precision"
+        )
+
+
+def _ran(runtime: Runtime) -> str:
+    threads = f"{runtime.threads} thread{'s' if runtime.threads > 1 else ''}"
+    where = threads if runtime.engine == "cpu" else "GPU"
+    return f"{runtime.name} {runtime.version}, {runtime.delegate}, {where}"
+
+
+def _trust(device: Device, runtime: Runtime) -> str:
+    """Returns what predictions of a runtime's latency rest on."""
+    from edgekd.benchmark.predict import outlook
+
+    known = outlook(device, runtime)
+    if known is None:
+        return "not predicted: measure it"
+    counts = [f"{count} {p.value}" for p, count in known.calibrated.items() if count]
+    state = f"calibrated with networks: {', '.join(counts)}" if counts else "uncalibrated"
+    return f"{state}; {known.known_from[0]}"
+
+
+def _facts(device: Device) -> dict[str, str]:
+    facts = {"name": device.name}
+    for cluster in device.cpu:
+        int8 = f"{cluster.int8_kernel}, {cluster.int8_ops_per_cycle:g} int8 operations a cycle"
+        facts[f"CPU {cluster.name}"] = (
+            f"{cluster.cores} {cluster.uarch} {cluster.clock_ghz:g} GHz, {int8}"
+        )
+    if device.gpu:
+        int8 = f", {device.gpu.int8_tops:g} TOPS int8" if device.gpu.int8_tops else ""
+        facts["GPU"] = f"{device.gpu.name}, {device.gpu.fp16_tflops:g} TFLOPS float16{int8}"
+    if device.memory:
+        copied = device.memory.copied_gb_s
+        measured = f", {copied:g} copied by one core" if copied else ", no copy measured"
+        facts["memory"] = f"{device.memory.theoretical_gb_s:g} GB/s{measured}"
+    facts["power mode"] = device.power_mode.name
+    for model_format, runtime in device.runtimes.items():
+        kinds = "/".join(p.value for p in runtime.precisions)
+        facts[f"{model_format.value} in"] = f"{_ran(runtime)}: {kinds}"
+        facts[f"{model_format.value} latency"] = _trust(device, runtime)
+    for refusal in device.refused:
+        kind = refusal.precision.value if refusal.precision else "whole"
+        facts[f"{refusal.format.value} {kind}"] = "refused"
+    facts["int8"] = (
+        f"{device.quantization.activation_symmetry} activations, "
+        f"{device.quantization.weight.granularity} weights, opset {device.quantization.opset}"
+    )
+    return facts
