@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgekd.catalog import catalog_folder
 from edgekd.errors import DeviceError, RecipeError, suggest
 from edgekd.strict import from_mapping
 from edgekd.types import Format, Precision
 from edgekd.yamlfile import read_yaml
+
+RULES = ("threads", "primary", "runtimes", "refused", "quantization")
+"""What a profile may take from another: never a fact of the board."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +28,7 @@ class Cluster:
             to 16 bits), ``sdot`` (four products a lane), ``i8mm`` (matrix products).
         fp32_ops_per_cycle: Of one core. So are the other two.
         fp16_ops_per_cycle: None where the core computes no float16.
+        reached: Share of those rates that any kernel was seen to reach.
         source: Where the rates and the clock come from.
     """
 
@@ -36,7 +40,12 @@ class Cluster:
     fp32_ops_per_cycle: float
     fp16_ops_per_cycle: float | None
     int8_ops_per_cycle: float
+    reached: float = 1.0
     source: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.reached <= 1:
+            raise ValueError(f"reached: {self.reached}; legal: more than 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,14 +69,18 @@ class Memory:
     """Bandwidth in 10⁹ bytes a second.
 
     Attributes:
-        theoretical_gb_s: Bus width times transfer rate.
+        theoretical_gb_s: Bus width times transfer rate; None where the bus is not known.
         copied_gb_s: Bytes copied a second by one core, measured; the bus carries twice that. None
             where nobody published a measurement.
     """
 
-    theoretical_gb_s: float
+    theoretical_gb_s: float | None
     copied_gb_s: float | None
     source: str
+
+    def __post_init__(self) -> None:
+        if self.theoretical_gb_s is None and self.copied_gb_s is None:
+            raise ValueError("one of theoretical_gb_s and copied_gb_s is needed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,18 +117,12 @@ class Prediction:
     Attributes:
         kernels: Id in ``devices/kernels``.
         relatives: Latencies to learn from, the least alike first.
-        peak_share: Share of the cores' theoretical rate that any kernel was seen to reach.
         basis: Why these.
     """
 
     kernels: str
     relatives: tuple[Relative, ...] = ()
-    peak_share: float = 1.0
     basis: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.peak_share <= 1:
-            raise ValueError(f"peak_share: {self.peak_share}; legal: more than 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,18 +134,14 @@ class Runtime:
         version: The version that the profile's rules were written for.
         delegate: Execution provider or delegate.
         engine: What the operators run on.
-        threads: CPU threads that the runtime is given; 1 where the GPU computes.
         precisions: What the runtime executes at full support.
-        prediction: None where the device's peaks are not known.
     """
 
     name: str
     version: str
     delegate: str
     engine: Literal["cpu", "gpu"]
-    threads: int
     precisions: tuple[Precision, ...]
-    prediction: Prediction | None = None
     source: str
 
     def __post_init__(self) -> None:
@@ -211,9 +214,12 @@ class Device:
     Attributes:
         id: The profile's file name without ``.yaml``.
         aliases: Other names that ``load_device`` finds it by.
+        like: A profile of the catalogue whose rules (`RULES`) hold here where none are given.
         cpu: Fastest cluster first; empty where the CPU is not known beforehand.
+        threads: That runtimes on the CPU are given.
         primary: The format that this device is shipped.
         runtimes: What executes each format that is allowed.
+        predictions: How latency is predicted, by format; none where the peaks are not known.
         refused: Every other pair of format and precision, with the reason.
         sources: What the short keys in the ``source`` fields stand for.
     """
@@ -223,12 +229,15 @@ class Device:
     name: str
     description: str
     aliases: tuple[str, ...] = ()
+    like: str | None = None
     cpu: tuple[Cluster, ...] = ()
     gpu: Gpu | None = None
     memory: Memory | None = None
     power_mode: PowerMode
+    threads: int
     primary: Format
     runtimes: dict[Format, Runtime]
+    predictions: dict[Format, Prediction] = field(default_factory=dict)
     refused: tuple[Refusal, ...] = ()
     quantization: Quantization
     sources: dict[str, str]
@@ -236,12 +245,13 @@ class Device:
     def __post_init__(self) -> None:
         if self.primary not in self.runtimes:
             raise ValueError(f"primary format {self.primary.value!r} has no entry in runtimes")
-        for model_format, runtime in self.runtimes.items():
-            parts = self.cpu if runtime.engine == "cpu" else self.gpu
-            if runtime.prediction is not None and not (parts and self.memory):
+        for model_format in self.predictions:
+            if model_format not in self.runtimes:
+                raise ValueError(f"predictions.{model_format.value}: nothing executes that here")
+            engine = self.runtimes[model_format].engine
+            if not ((self.cpu if engine == "cpu" else self.gpu) and self.memory):
                 raise ValueError(
-                    f"runtimes.{model_format.value}.prediction: no peaks of a {runtime.engine} "
-                    "and its memory"
+                    f"predictions.{model_format.value}: no peaks of a {engine} and its memory"
                 )
         for model_format in Format:
             for precision in Precision:
@@ -251,6 +261,10 @@ class Device:
     def runtime(self) -> Runtime:
         """The runtime of the primary format."""
         return self.runtimes[self.primary]
+
+    def threads_in(self, runtime: Runtime) -> int:
+        """Returns the CPU threads that a runtime is given; 1 where the GPU computes."""
+        return self.threads if runtime.engine == "cpu" else 1
 
     def allows(self, model_format: Format, precision: Precision) -> bool:
         """Returns whether the device executes files of this format in this precision."""
@@ -327,4 +341,23 @@ def _named(folder: Path) -> Mapping[str, Device]:
 
 
 def _read(path: Path) -> Device:
-    return from_mapping(Device, read_yaml(path, DeviceError), str(path), DeviceError)
+    facts = read_yaml(path, DeviceError)
+    if isinstance(facts, dict) and isinstance(facts.get("like"), str):
+        facts = _with_rules(facts, path)
+    return from_mapping(Device, facts, str(path), DeviceError)
+
+
+def _with_rules(facts: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Returns a profile with the rules of the one that it is like, and their sources."""
+    folder, name = catalog_folder("devices"), facts["like"]
+    legal = sorted(item.stem for item in folder.glob("*.yaml"))
+    if name not in legal or name == path.stem:
+        raise DeviceError(f"{path}: like: {name!r} is no other profile{suggest(name, legal)}")
+    other = read_yaml(folder / f"{name}.yaml", DeviceError)
+    if not isinstance(other, dict) or "like" in other:
+        raise DeviceError(f"{path}: like: {name!r} has no rules of its own")
+    given = {key: other[key] for key in RULES if key in other and key not in facts}
+    sources = facts.get("sources")
+    if isinstance(sources, dict) and isinstance(other.get("sources"), dict):
+        facts = {**facts, "sources": {**other["sources"], **sources}}
+    return {**given, **facts}

@@ -25,13 +25,13 @@ from edgekd.benchmark.on_board import (
 )
 from edgekd.benchmark.predict import engine_speed, kernel_fills, outlook, predict_latency
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
-from edgekd.device import Device, Runtime, load_device
+from edgekd.device import Device, load_device
 from edgekd.errors import EdgeKDError, RecipeError, RunError
 from edgekd.files import sha256_of
 from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import try_out
 from edgekd.strict import from_mapping
-from edgekd.types import Latency
+from edgekd.types import Format, Latency
 from edgekd.yamlfile import read_yaml
 
 LITERT = frozenset({"litert", "tflite-runtime", "tflite benchmark_model"})
@@ -65,8 +65,7 @@ def explain(model: Path, target: str, threads: int | None = None) -> list[Operat
         RecipeError: There is no prediction for the target.
     """
     device, network = load_device(target), read_operators(model)
-    runtime = device.runtimes.get(network.format)
-    known = outlook(device, runtime, threads=threads) if runtime else None
+    known = outlook(device, network.format, threads=threads)
     if known is None:
         raise _unpredicted(device)
     return operator_costs(network.operators, known)
@@ -115,26 +114,26 @@ def calibrate(
     for model in models:
         network = read_operators(model)
         before = predict_latency(network, device, threads=protocol.threads)
-        runtime = device.runtimes.get(network.format)
-        if before is None or runtime is None or runtime.prediction is None:
+        if before is None:
             raise _unpredicted(device)
         found = measure_file(model, protocol, host=host, adb=adb, program=program, trtexec=trtexec)
         median = found.timing.median_ms
         if found.invalid or median is None:
             why = "; ".join(found.invalid) or "the program told no median"
             raise RunError(f"{found.where}: {why}: no latency to keep")
-        _check_kernels(found, before, device, runtime)
-        about, reading = _reading(network, device, runtime, found, median)
+        _check_kernels(found, before, device, network.format)
+        about, reading = _reading(network, device, found, median)
         path, count = keep_reading(device.id, about, network.precision, reading)
         yield model, before.median_ms, median, path, count
 
 
 def _check_kernels(
-    found: BoardMeasurement, wanted: Latency, device: Device, runtime: Runtime
+    found: BoardMeasurement, wanted: Latency, device: Device, model_format: Format
 ) -> None:
     """Raises where a latency is of other kernels, or of another kind of core, than predicted."""
     has, speaks = _instructions(found.before.flags), device.cpu[0].int8_kernel if device.cpu else ""
-    if runtime.engine == "cpu" and found.before.flags and has != speaks:
+    cpu = device.runtimes[model_format].engine == "cpu"
+    if cpu and found.before.flags and has != speaks:
         raise RunError(
             f"{found.where}: its cores compute int8 with {has}, the profile {device.id!r} is of "
             f"cores with {speaks}; take a profile of this board, or make one: edgekd devices new"
@@ -156,15 +155,12 @@ def _instructions(flags: Sequence[str]) -> str:
 
 
 def _reading(
-    network: ModelOperators,
-    device: Device,
-    runtime: Runtime,
-    found: BoardMeasurement,
-    median: float,
+    network: ModelOperators, device: Device, found: BoardMeasurement, median: float
 ) -> tuple[Latencies, Reading]:
     """Returns how a latency was measured, and the latency with its work."""
-    assert runtime.prediction is not None  # noqa: S101 - the caller has checked
-    facts = load_kernels(runtime.prediction.kernels).precisions[network.precision]
+    runtime = device.runtimes[network.format]
+    kernels = device.predictions[network.format].kernels
+    facts = load_kernels(kernels).precisions[network.precision]
     fills = kernel_fills(device, runtime, facts)
     work = work_of_all(network.operators, fills).sum(0)
     frame = Readings(
@@ -175,9 +171,9 @@ def _reading(
     )
     about = Latencies(
         schema=1,
-        id=f"{runtime.prediction.kernels}-{found.threads}",
+        id=f"{kernels}-{found.threads}",
         device=found.where,
-        kernels=runtime.prediction.kernels,
+        kernels=kernels,
         runtime=f"{found.runtime} {found.runtime_version}",
         threads=found.threads,
         statistic="median",

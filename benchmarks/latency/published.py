@@ -62,7 +62,7 @@ class Board:
             source="",
         )
         memory = Memory(theoretical_gb_s=1.0, copied_gb_s=self.copied_gb_s, source="")
-        return cpu_speed(cluster, memory, precision, threads)
+        return cpu_speed([cluster], memory, precision, threads)
 
 
 def _board(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgekd.benchmark.kernels import (
 )
 from edgekd.device import Cluster, Device, Gpu, Memory, Runtime
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
-from edgekd.types import Basis, Latency, Precision
+from edgekd.types import Basis, Format, Latency, Precision
 
 WITHIN_90 = 1.645
 """Standard deviations that hold nine of ten."""
@@ -26,6 +27,9 @@ WITHIN_90 = 1.645
 CORE_LOSS = 0.2
 """Of a core's work, for every other core that works with it: four cores do what 2.5 alone would.
 ncnn's published tables have four do what 1.5 to 3.1 do."""
+
+LITTLE = 0.5
+"""Share of the fastest core's rate under which a core is a little one."""
 
 CALL_CYCLES = 15e3
 """What an operator's dispatch takes at full efficiency; the scale of the catalogue's shares."""
@@ -87,8 +91,8 @@ class Outlook:
         return parts
 
 
-def outlook(device: Device, runtime: Runtime, *, threads: int | None = None) -> Outlook | None:
-    """Returns what is known of a runtime on a device; None where its profile predicts nothing.
+def outlook(device: Device, model_format: Format, *, threads: int | None = None) -> Outlook | None:
+    """Returns what is known of a format's runtime on a device; None where nothing is predicted.
 
     Efficiencies that the runtime's kernels have on other boards, then what latencies of the
     profile's relatives teach, then one's own calibration, at the device's peaks.
@@ -96,10 +100,11 @@ def outlook(device: Device, runtime: Runtime, *, threads: int | None = None) -> 
     Raises:
         DeviceError: A file of the catalogue, or the calibration, is missing or malformed.
     """
-    prediction = runtime.prediction
-    if prediction is None or device.memory is None:
+    prediction = device.predictions.get(model_format)
+    if prediction is None:
         return None
-    used = runtime.threads if threads is None else threads
+    runtime = device.runtimes[model_format]
+    used = device.threads_in(runtime) if threads is None else threads
     kernels = load_kernels(prediction.kernels)
     sources = [(load_latencies(item.latencies), item.transfer) for item in prediction.relatives]
     sources += [(own, 0.0) for own in load_calibrations(device.id, kernels.id)]
@@ -137,8 +142,8 @@ def predict_latency(
     Args:
         model: What the file computes.
         device: Profile with peaks.
-        threads: CPU threads, by default the profile's. Those beyond the cores of the fastest
-            cluster count for nothing: slower cores rarely help.
+        threads: CPU threads, by default the profile's. Those beyond the fast cores count for
+            nothing: little cores rarely help.
 
     Returns:
         None where the device does not execute the file's format and precision, or where its
@@ -150,7 +155,7 @@ def predict_latency(
     runtime = device.runtimes.get(model.format)
     if runtime is None or model.precision not in runtime.precisions:
         return None
-    known = outlook(device, runtime, threads=threads)
+    known = outlook(device, model.format, threads=threads)
     if known is None:
         return None
     median, deviation = known.milliseconds(model.operators)
@@ -161,7 +166,7 @@ def predict_latency(
         runtime=runtime.name,
         runtime_version=runtime.version,
         delegate=runtime.delegate,
-        threads=runtime.threads if threads is None else threads,
+        threads=device.threads_in(runtime) if threads is None else threads,
         median_ms=median,
         low_ms=median / factor,
         high_ms=median * factor,
@@ -211,27 +216,42 @@ def engine_speed(device: Device, runtime: Runtime, precision: Precision, threads
         raise ValueError(f"{device.id}: no peaks of a {runtime.engine} and its memory")
     if runtime.engine == "gpu" and device.gpu is not None:
         return gpu_speed(device.gpu, device.memory, precision)
-    share = runtime.prediction.peak_share if runtime.prediction else 1.0
-    return cpu_speed(device.cpu[0], device.memory, precision, threads, share)
+    return cpu_speed(device.cpu, device.memory, precision, threads)
 
 
 def cpu_speed(
-    cluster: Cluster, memory: Memory, precision: Precision, threads: int, share: float = 1.0
+    clusters: Sequence[Cluster], memory: Memory, precision: Precision, threads: int
 ) -> Speed:
-    """Returns what the cores of a cluster do together at best."""
-    cores = min(threads, cluster.cores)
-    together = cores / (1 + CORE_LOSS * (cores - 1)) * cluster.clock_ghz * share / 2
-    plain, summed = cluster.fp32_ops_per_cycle, cluster.fp32_ops_per_cycle
+    """Returns what the fastest cores do together at best; little cores only hold others up."""
+    cores = sorted(
+        (_core_gmacs(cluster, precision) for cluster in clusters for _ in range(cluster.cores)),
+        reverse=True,
+    )
+    used = [core for core in cores if core[0] >= LITTLE * cores[0][0]][:threads]
+    alone = 1 + CORE_LOSS * (len(used) - 1)
+    return Speed(
+        gmacs=sum(summed for _, summed in used) / alone,
+        depthwise_gmacs=sum(plain for plain, _ in used) / alone,
+        gb_s=_cpu_traffic(memory),
+        call_us=CALL_CYCLES / 1e3 / clusters[0].clock_ghz,
+    )
+
+
+def _cpu_traffic(memory: Memory) -> float:
+    """Returns 10^9 bytes a second that the cores move: a copied byte is read and written."""
+    if memory.copied_gb_s is not None:
+        return 2 * memory.copied_gb_s
+    return CPU_TRAFFIC * (memory.theoretical_gb_s or 0.0)
+
+
+def _core_gmacs(cluster: Cluster, precision: Precision) -> tuple[float, float]:
+    """Returns 10^9 products a second of one core: apart, and summed over channels."""
+    cycles = cluster.clock_ghz * cluster.reached / 2
+    plain = summed = cluster.fp32_ops_per_cycle
     if precision is Precision.INT8:
         # Widening multiplies do two int8 products where float32 does one.
         plain, summed = 2 * plain, cluster.int8_ops_per_cycle
-    copied = memory.copied_gb_s
-    return Speed(
-        gmacs=together * summed,
-        depthwise_gmacs=together * plain,
-        gb_s=CPU_TRAFFIC * memory.theoretical_gb_s if copied is None else 2 * copied,
-        call_us=CALL_CYCLES / 1e3 / cluster.clock_ghz,
-    )
+    return cycles * plain, cycles * summed
 
 
 def gpu_speed(gpu: Gpu, memory: Memory, precision: Precision) -> Speed:
@@ -245,6 +265,6 @@ def gpu_speed(gpu: Gpu, memory: Memory, precision: Precision) -> Speed:
     return Speed(
         gmacs=summed * 1e3 / 2,
         depthwise_gmacs=plain * 1e3 / 2,
-        gb_s=memory.theoretical_gb_s,
+        gb_s=memory.theoretical_gb_s or 2 * (memory.copied_gb_s or 0.0),
         call_us=CALL_CYCLES / 1e3 / gpu.clock_ghz,
     )

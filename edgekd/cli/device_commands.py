@@ -13,6 +13,7 @@ from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
     from edgekd.device import Device, Runtime
+    from edgekd.types import Format
 
 
 class _Devices(click.Group):
@@ -49,10 +50,10 @@ def list_profiles(as_json: bool) -> None:
         click.echo(json.dumps([to_mapping(d) for d in list_devices()], indent=1))
         return
     for profile in list_devices():
-        scheme = f"{profile.quantization.activation_symmetry} int8"
-        click.echo(f"{profile.id:<20}{profile.name}")
-        click.echo(f"{'':<20}{_ran(profile.runtime)}; {scheme}")
-        click.echo(f"{'':<20}latency {_trust(profile, profile.runtime)}")
+        kinds = "/".join(kind.value for kind in profile.runtime.precisions)
+        click.echo(f"{profile.id:<22}{profile.name}")
+        click.echo(f"{'':<22}{_ran(profile, profile.runtime)}: {kinds}")
+        click.echo(f"{'':<22}latency {_trust(profile, profile.primary)}")
 
 
 @devices.command()
@@ -114,7 +115,7 @@ def calibrate(
         raise click.UsageError("--host and --adb exclude each other")
     if trtexec and host is None:
         raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
-    protocol = Protocol(threads=threads or load_device(device).runtime.threads)
+    protocol = Protocol(threads=threads or load_device(device).threads)
     for model, predicted, measured, path, count in calibrate_with(
         models, device, protocol, host=host, adb=adb, program=program, trtexec=trtexec
     ):
@@ -124,21 +125,20 @@ def calibrate(
         )
 
 
-def _ran(runtime: Runtime) -> str:
-    threads = f"{runtime.threads} thread{'s' if runtime.threads > 1 else ''}"
-    where = threads if runtime.engine == "cpu" else "GPU"
-    return f"{runtime.name} {runtime.version}, {runtime.delegate}, {where}"
+def _ran(device: Device, runtime: Runtime) -> str:
+    threads = f"{runtime.delegate}, {device.threads} thread{'s' if device.threads > 1 else ''}"
+    return f"{runtime.name} {runtime.version}, {threads if runtime.engine == 'cpu' else 'GPU'}"
 
 
-def _trust(device: Device, runtime: Runtime) -> str:
-    """Returns what predictions of a runtime's latency rest on."""
+def _trust(device: Device, model_format: Format) -> str:
+    """Returns what predictions of a format's latency rest on."""
     from edgekd.benchmark.predict import outlook
 
-    known = outlook(device, runtime)
+    known = outlook(device, model_format)
     if known is None:
         return "not predicted: measure it"
     counts = [f"{count} {p.value}" for p, count in known.calibrated.items() if count]
-    state = f"calibrated with networks: {', '.join(counts)}" if counts else "uncalibrated"
+    state = f"calibrated ({', '.join(counts)})" if counts else "uncalibrated"
     return f"{state}; {known.known_from[0]}"
 
 
@@ -153,14 +153,14 @@ def _facts(device: Device) -> dict[str, str]:
         int8 = f", {device.gpu.int8_tops:g} TOPS int8" if device.gpu.int8_tops else ""
         facts["GPU"] = f"{device.gpu.name}, {device.gpu.fp16_tflops:g} TFLOPS float16{int8}"
     if device.memory:
-        copied = device.memory.copied_gb_s
-        measured = f", {copied:g} copied by one core" if copied else ", no copy measured"
-        facts["memory"] = f"{device.memory.theoretical_gb_s:g} GB/s{measured}"
+        bus, copied = device.memory.theoretical_gb_s, device.memory.copied_gb_s
+        measured = f"{copied:g} GB/s copied by one core" if copied else "no copy measured"
+        facts["memory"] = f"{f'{bus:g} GB/s, ' if bus else ''}{measured}"
     facts["power mode"] = device.power_mode.name
     for model_format, runtime in device.runtimes.items():
         kinds = "/".join(p.value for p in runtime.precisions)
-        facts[f"{model_format.value} in"] = f"{_ran(runtime)}: {kinds}"
-        facts[f"{model_format.value} latency"] = _trust(device, runtime)
+        facts[f"{model_format.value} in"] = f"{_ran(device, runtime)}: {kinds}"
+        facts[f"{model_format.value} latency"] = _trust(device, model_format)
     for refusal in device.refused:
         kind = refusal.precision.value if refusal.precision else "whole"
         facts[f"{refusal.format.value} {kind}"] = "refused"

@@ -137,6 +137,14 @@ def test_more_threads_help_up_to_the_big_cluster_but_never_wholly() -> None:
     assert eight == four
 
 
+def test_middle_cores_help_and_little_ones_do_not() -> None:
+    net, phone = model(*[dense()] * 4), load_device("pixel-4")
+    assert milliseconds(net, phone, 4) < milliseconds(net, phone, 1)
+    assert milliseconds(net, phone, 8) == milliseconds(net, phone, 4)
+    prime = dataclasses.replace(phone, cpu=phone.cpu[:1])
+    assert milliseconds(net, prime, 1) == milliseconds(net, phone, 1)
+
+
 def test_int8_gains_more_with_dot_products() -> None:
     def gain(device: str) -> float:
         real, integer = (

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgekd.benchmark.predict import outlook
 from edgekd.catalog import catalog_folder
@@ -33,25 +34,25 @@ def test_plain_form_reads_back_as_the_same_profile(device: Device) -> None:
 
 
 def test_every_citation_is_explained_and_every_source_is_cited(device: Device, path: Path) -> None:
-    facts, _, _ = path.read_text("utf-8").partition("\nsources:")
+    facts, _, sources = path.read_text("utf-8").partition("\nsources:")
     cited = set(CITATION.findall(facts))
-    assert cited == set(device.sources)
+    assert cited == set(yaml.safe_load(f"sources:{sources}")["sources"])
+    assert cited <= set(device.sources)
 
 
 def test_every_fact_has_a_source(device: Device) -> None:
     stated = [device.power_mode.source, device.quantization.source]
     stated += [item.source for item in (*device.cpu, *device.runtimes.values())]
     stated += [item.source for item in (device.gpu, device.memory) if item is not None]
-    stated += [item.prediction.basis for item in device.runtimes.values() if item.prediction]
+    stated += [item.basis for item in device.predictions.values()]
     assert all(stated)
 
 
 def test_what_a_prediction_names_exists(device: Device) -> None:
-    for runtime in device.runtimes.values():
-        if runtime.prediction:
-            known = outlook(device, runtime)
-            assert known is not None
-            assert set(known.costs) == set(runtime.precisions)
+    for model_format in device.predictions:
+        known = outlook(device, model_format)
+        assert known is not None
+        assert set(known.costs) == set(device.runtimes[model_format].precisions)
 
 
 def test_every_pair_is_allowed_or_refused_with_a_reason(device: Device) -> None:
