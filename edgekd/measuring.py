@@ -50,9 +50,10 @@ def predict_file_latency(model: Path, target: str, threads: int | None = None) -
         RecipeError: There is no prediction for the target.
     """
     device = load_device(target)
-    predicted = predict_latency(read_operators(model), device, threads=threads)
+    network = read_operators(model)
+    predicted = predict_latency(network, device, threads=threads)
     if predicted is None:
-        raise _unpredicted(device)
+        raise _unpredicted(device, network)
     return predicted
 
 
@@ -67,7 +68,7 @@ def explain(model: Path, target: str, threads: int | None = None) -> list[Operat
     device, network = load_device(target), read_operators(model)
     known = outlook(device, network.format, threads=threads)
     if known is None:
-        raise _unpredicted(device)
+        raise _unpredicted(device, network)
     return operator_costs(network.operators, known)
 
 
@@ -115,7 +116,7 @@ def calibrate(
         network = read_operators(model)
         before = predict_latency(network, device, threads=protocol.threads)
         if before is None:
-            raise _unpredicted(device)
+            raise _unpredicted(device, network)
         found = measure_file(model, protocol, host=host, adb=adb, program=program, trtexec=trtexec)
         median = found.timing.median_ms
         if found.invalid or median is None:
@@ -188,7 +189,12 @@ def _reading(
     return about, reading
 
 
-def _unpredicted(device: Device) -> RecipeError:
+def _unpredicted(device: Device, network: ModelOperators) -> RecipeError:
+    """Returns why there is no prediction: the device refuses the file, or nothing is known."""
+    try:
+        device.require(network.format, network.precision)
+    except RecipeError as refused:
+        return refused
     return RecipeError(
         f"no latency prediction for {device.id!r}: its profile holds no peaks; measure "
         "there, or here without --target"

@@ -144,7 +144,7 @@ def test_a_measurement_calibrates_the_next_prediction(finished_run, quick) -> No
     assert found["note"] == "calibrated with 1 network"
     assert found["low_ms"] < measured < found["high_ms"]
     assert found["conditions"]["known from"].startswith("median of Raspberry Pi 5")
-    assert "1 int8; median of Raspberry Pi 5" in run("devices").stdout
+    assert "calibrated (1 int8); median of Raspberry Pi 5" in run("devices").stdout
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,10 @@ def test_devices_are_listed_shown_and_compared() -> None:
     compared = run("devices", "compare", "jetson", "raspberry-pi-4").stdout
     assert re.search(r"GPU\n  jetson +Ampere.*\n  raspberry-pi-4 +-\n", compared)
     assert run("devices", "jetsom").exit_code == 2
+
+
+def test_what_a_device_refuses_has_no_latency_there(finished_run) -> None:
+    model = finished_run.folder / "export" / "int8.onnx"
+    result = run("bench", model, "--target", "jetson-nano")
+    assert result.exit_code == 2
+    assert "the Maxwell GPU has no int8 arithmetic" in result.output

@@ -2,7 +2,7 @@
 
     python benchmarks/latency/learn.py
 
-Efficiencies of XNNPACK are learnt from published latencies; those of ONNX Runtime and TensorRT are
+Efficiencies of XNNPACK and TensorRT are learnt from published latencies; those of ONNX Runtime are
 assumed, with a wide spread, and say so.
 """
 
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jetsons import FILLS as GPU_FILLS
+from jetsons import tensorrt_runs
 from population import guessed, population
 from published import ERROR, FILLS, Run, runs
 
@@ -35,14 +37,18 @@ KEPT = {
     "Raspberry Pi 4 (ARM64)": "raspberry-pi-4-xnnpack",
     "Raspberry Pi 3+": "raspberry-pi-3-xnnpack",
     "Jetson AGX Orin": "jetson-agx-orin-xnnpack",
+    "Jetson Nano": "jetson-nano-tensorrt",
+    "Jetson AGX Xavier": "jetson-agx-xavier-tensorrt",
+    "Jetson Orin Nano Super Developer Kit": "jetson-orin-nano-super-tensorrt",
+    "Jetson Orin NX 16GB": "jetson-orin-nx-tensorrt",
+    "Jetson AGX Orin Developer Kit 64GB": "jetson-agx-orin-tensorrt",
 }
-GPU = Kernels(depth=32, outputs=32, rows=64, depthwise_rows=64, group_calls=0.02)
 
 
 def fills(kernels: str, precision: Precision) -> dict[str, Kernels]:
     """Returns how kernels fill, by instructions."""
     if kernels == "tensorrt":
-        return {"gpu": GPU}
+        return {"gpu": GPU_FILLS}
     known = FILLS["xnnpack"]
     return {name: fill for (name, of), fill in known.items() if of is precision}
 
@@ -65,12 +71,12 @@ def facts(kernels: str, precision: Precision, known: Sequence[Run]) -> dict[str,
 
 def latencies(name: str, of: Sequence[Run]) -> dict[str, Any]:
     """Returns a board's published latencies, as their file has them."""
-    first = of[0]
+    first = max(of, key=lambda run: len(run.ms))
     mlperf = "mlperf" in first.runtime.lower() or "inference_results" in first.source
     return {
         "schema": 1,
         "id": name,
-        "device": first.board.name,
+        "device": first.board,
         "kernels": first.kernels,
         "runtime": first.runtime,
         "threads": first.threads,
@@ -108,7 +114,7 @@ def dumped(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Writes the files."""
-    known = {"xnnpack": runs("xnnpack"), "onnxruntime": [], "tensorrt": []}
+    known = {"xnnpack": runs("xnnpack"), "onnxruntime": [], "tensorrt": tensorrt_runs()}
     for folder in ("kernels", "latencies"):
         (DEVICES / folder).mkdir(exist_ok=True)
     for kernels, (name, precisions) in SETS.items():
@@ -121,7 +127,7 @@ def main() -> None:
         }
         write_atomic(DEVICES / "kernels" / f"{kernels}.json", dumped(document))
     for board, name in KEPT.items():
-        of = [run for run in known["xnnpack"] if run.board.name == board]
+        of = [run for found in known.values() for run in found if run.board == board]
         write_atomic(DEVICES / "latencies" / f"{name}.json", dumped(latencies(name, of)))
 
 

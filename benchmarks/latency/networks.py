@@ -25,6 +25,9 @@ KINDS = {
     "activation": OperatorKind.ACTIVATION,
     "pool": OperatorKind.POOL,
     "softmax": OperatorKind.ACTIVATION,
+    "matmul": OperatorKind.MATMUL,
+    "concat": OperatorKind.CONCAT,
+    "resize": OperatorKind.RESIZE,
 }
 
 
@@ -33,13 +36,14 @@ class Layer:
     """One operator, batch 1.
 
     Attributes:
-        kind: ``conv``, ``depthwise``, ``fc``, ``add``, ``multiply``, ``activation``, ``pool``,
-            ``softmax``.
+        kind: ``conv``, ``depthwise``, ``fc``, ``matmul``, ``add``, ``multiply``, ``activation``,
+            ``pool``, ``softmax``, ``concat``, ``resize``.
         inputs: Channels read.
         outputs: Channels written.
         size: Height and width of the output; they are equal in all of these networks.
         kernel: Side of the kernel.
         stride: Of the kernel.
+        rows: Of a product of two activations, whose ``size`` is 1.
     """
 
     kind: str
@@ -48,10 +52,13 @@ class Layer:
     size: int
     kernel: int = 1
     stride: int = 1
+    rows: int = 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
+        if self.kind == "matmul":
+            return self.rows * self.inputs * self.outputs
         if self.kind == "depthwise":
             return self.outputs * self.size**2 * self.kernel**2
         if self.kind in ("conv", "fc"):
@@ -72,6 +79,8 @@ class Layer:
         """Values of activations read."""
         if self.kind in ("conv", "depthwise"):
             return self.inputs * (self.size * self.stride) ** 2
+        if self.kind == "matmul":
+            return self.rows * self.inputs + self.inputs * self.outputs
         if self.kind == "add":
             return 2 * self.inputs * self.size**2
         if self.kind == "pool":
@@ -81,6 +90,8 @@ class Layer:
     @property
     def written(self) -> int:
         """Values of activations written."""
+        if self.kind == "matmul":
+            return self.rows * self.outputs
         return self.outputs * self.size**2
 
     def operator(self, precision: Precision) -> Operator:
@@ -91,7 +102,7 @@ class Layer:
             geometry = Geometry(
                 inputs=self.inputs,
                 outputs=self.outputs,
-                height=self.size,
+                height=self.rows if self.kind == "matmul" else self.size,
                 width=self.size,
                 kernel=(self.kernel, self.kernel),
                 stride=self.stride,

@@ -10,7 +10,7 @@ from published import Run
 from edgekd.benchmark.costs import CLASSES, Efficiencies
 from edgekd.types import Precision
 
-SCATTER = 0.08
+SCATTER = {"ruy": 0.08, "xnnpack": 0.08, "onnxruntime": 0.12, "tensorrt": 0.12}
 """Standard deviation of the logarithm of what the classes do not see of a network."""
 
 COMMON = 0.3
@@ -73,7 +73,7 @@ def guessed(kernels: str, precision: Precision) -> Efficiencies:
     return Efficiencies(
         mean=-np.log([guess[name][0] for name in CLASSES]),
         covariance=own + COMMON**2,
-        scatter=SCATTER,
+        scatter=SCATTER[kernels],
     )
 
 

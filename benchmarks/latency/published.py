@@ -126,18 +126,22 @@ class Run:
     """The latencies of networks on one board, in one precision and with so many threads.
 
     Attributes:
-        kernels: ``ruy`` or ``xnnpack``.
+        kernels: ``ruy``, ``xnnpack`` or ``tensorrt``.
+        speed: Of what it ran on.
+        fills: How its kernels fill.
         names: Of ``N`` networks.
         architectures: Of each.
         work: ``(N, classes)``.
         ms: ``(N,)``; of each network the median over its rows.
     """
 
-    board: Board
+    board: str
     kernels: str
     runtime: str
     precision: Precision
     threads: int
+    speed: Speed
+    fills: Kernels
     names: tuple[str, ...]
     architectures: tuple[str, ...]
     work: NDArray[np.float64]
@@ -147,18 +151,8 @@ class Run:
     @property
     def label(self) -> str:
         """Names the run for people."""
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.board.name}, {threads}"
-
-    @property
-    def speed(self) -> Speed:
-        """Of what it ran on."""
-        return self.board.speed(self.precision, self.threads)
-
-    @property
-    def fills(self) -> Kernels:
-        """How its kernels fill."""
-        return FILLS[self.kernels][self.board.instructions, self.precision]
+        threads = f", {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.board}{threads if self.kernels != 'tensorrt' else ''}"
 
     def teach(self, known: Efficiencies, chosen: NDArray[np.bool_] | None = None) -> Efficiencies:
         """Returns what is known after it, or after some of its networks."""
@@ -216,11 +210,13 @@ def _run(
     ]
     source = next(iter(rows.values()))[0][1].split("/efficientnet")[0].split("/mobilenet-")[0]
     return Run(
-        board=board,
+        board=board.name,
         kernels=kernels,
         runtime=runtime,
         precision=precision,
         threads=threads,
+        speed=board.speed(precision, threads),
+        fills=fills,
         names=tuple(net.name for net, _ in nets.values()),
         architectures=tuple(architecture for _, architecture in nets.values()),
         work=np.array(work),

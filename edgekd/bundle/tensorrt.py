@@ -82,7 +82,7 @@ def recommendation(rows: Sequence[ModelRow]) -> str:
         chosen = "Take int8: it is predicted to be faster"
     else:
         chosen = "Measure both: int8 is predicted to be faster, but the intervals overlap"
-    return f"{chosen} ({_shown(int8)} against {_shown(half)} ms, uncalibrated)."
+    return f"{chosen} ({_shown(int8)} against {_shown(half)} ms, {int8.note})."
 
 
 def _shown(latency: Latency) -> str:

@@ -45,7 +45,7 @@ def learn(monkeypatch: pytest.MonkeyPatch):
     import learn
 
     yield learn
-    for name in ("learn", "population", "published", "networks"):
+    for name in ("learn", "population", "published", "networks", "jetsons", "gpu_networks"):
         sys.modules.pop(name, None)
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "latency" / "networks.py"
-spec = importlib.util.spec_from_file_location("architectures", SOURCE)
-nets = importlib.util.module_from_spec(spec)
-sys.modules["architectures"] = nets
-spec.loader.exec_module(nets)
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "latency"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, SOURCE / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+nets, gpu = load("networks"), load("gpu_networks")
 
 
 # Millions of multiply-accumulates and of parameters. EfficientNet-lite's published counts are a few
@@ -32,6 +38,24 @@ spec.loader.exec_module(nets)
         (nets.mobilenet_v3("large", 1.0, 224, minimalistic=True), 209, 3.9, 0.01),
         (nets.efficientnet_lite(0), 407, 4.65, 0.06),
         (nets.efficientnet_lite(4), 2640, 13.0, 0.06),
+        # Those of torchvision, and of YOLO11's table (half of its FLOPs).
+        (gpu.alexnet(), 714, 61.1, 0.01),
+        (gpu.vgg(11), 7609, 132.9, 0.01),
+        (gpu.vgg(19), 19632, 143.7, 0.01),
+        (gpu.resnet(18), 1814, 11.7, 0.01),
+        (gpu.resnet(50), 4089, 25.6, 0.01),
+        (gpu.resnet(152), 11514, 60.2, 0.01),
+        (gpu.densenet(121), 2834, 7.98, 0.01),
+        (gpu.densenet(161), 7728, 28.7, 0.01),
+        (gpu.squeezenet(0), 819, 1.25, 0.01),
+        (gpu.squeezenet(1), 349, 1.24, 0.01),
+        (gpu.shufflenet_v2("0_5"), 41, 1.37, 0.02),
+        (gpu.shufflenet_v2("2_0"), 583, 7.4, 0.01),
+        (gpu.mnasnet(0.5), 104, 2.22, 0.01),
+        (gpu.mnasnet(1.0), 314, 4.38, 0.01),
+        (gpu.yolo11("n"), 3250, 2.6, 0.01),
+        (gpu.yolo11("m"), 34000, 20.1, 0.01),
+        (gpu.yolo11("x"), 97450, 56.9, 0.01),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

@@ -38,7 +38,7 @@ def test_a_board_without_int8_gets_no_line_for_it() -> None:
 def row(precision: Precision, median: float, low: float, high: float) -> ModelRow:
     latency = Latency(
         basis=Basis.PREDICTED, where="jetson", runtime="tensorrt", runtime_version="10.3",
-        delegate="gpu", threads=1, median_ms=median, low_ms=low, high_ms=high,
+        delegate="gpu", threads=1, median_ms=median, low_ms=low, high_ms=high, note="uncalibrated",
     )  # fmt: skip
     key = f"{precision.value}-onnx"
     return ModelRow(
