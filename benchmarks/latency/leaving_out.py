@@ -36,7 +36,7 @@ def answers(run: Run, known: Efficiencies) -> Iterator[tuple[str, Answer]]:
     if len(run.ms) > 1:
         yield QUESTIONS[1], _predicted(run, run.teach(known, anchor), ~anchor)
         yield QUESTIONS[2], _left_out(run, known, run.names)
-    if len(set(run.architectures)) > 1:
+    if 1 < len(set(run.architectures)) < len(run.names):
         yield QUESTIONS[3], _left_out(run, known, run.architectures)
 
 
@@ -63,6 +63,7 @@ def summary(answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "networks": len(measured),
         "median": round(float(np.median(error)), 4),
+        "mean": round(float(np.mean(error)), 4),
         "within_10_percent": round(float(np.mean(error <= 0.1)), 3),
         "in_90_percent_interval": round(float(np.mean(inside)), 3),
         "median_half_width": round(float(np.median(np.exp(WITHIN_90 * deviation) - 1)), 3),

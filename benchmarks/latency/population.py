@@ -10,7 +10,7 @@ from published import Run
 from edgekd.benchmark.costs import CLASSES, Efficiencies
 from edgekd.types import Precision
 
-SCATTER = {"ruy": 0.08, "xnnpack": 0.08, "onnxruntime": 0.12, "tensorrt": 0.12}
+SCATTER = {"ruy": 0.08, "xnnpack": 0.08, "onnxruntime": 0.12, "tensorrt": 0.12, "ncnn": 0.15}
 """Standard deviation of the logarithm of what the classes do not see of a network."""
 
 COMMON = 0.3
@@ -51,7 +51,16 @@ _TENSOR = {
     "weights": (0.6, 0.5), "calls": (2.0, 0.5), "elementwise": (0.6, 0.5),
     "activation": (0.6, 0.5), "pool": (0.6, 0.5), "move": (0.6, 0.5), "other-calls": (2.0, 0.5),
 }  # fmt: skip
+_NCNN = {
+    "dense": (0.8, 0.4), "winograd": (0.65, 0.4), "convolution": (0.5, 0.4), "first": (0.6, 0.5),
+    "depthwise": (0.12, 0.5), "depthwise-strided": (0.1, 0.5), "depthwise-large": (0.14, 0.5),
+    "matrix": (0.25, 0.5), "vector": (0.5, 0.7), "transform": (0.3, 0.6), "traffic": (2.0, 0.6),
+    "weights": (1.0, 0.5), "calls": (1.5, 0.8), "elementwise": (1.0, 0.6), "activation": (0.6, 0.6),
+    "pool": (0.5, 0.6), "move": (0.4, 0.7), "other-calls": (1.5, 0.8),
+}  # fmt: skip
 GUESSES = {
+    ("ncnn", Precision.FLOAT32): _NCNN,
+    ("ncnn", Precision.FLOAT16): _NCNN,
     ("ruy", Precision.FLOAT32): _FLOAT,
     ("ruy", Precision.INT8): _INTEGER,
     ("xnnpack", Precision.FLOAT32): _FLOAT | _INDIRECT,
