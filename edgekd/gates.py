@@ -65,7 +65,26 @@ def judge(record: RunRecord, section: GatesSection) -> tuple[Gate, ...]:
             found.append(
                 Gate(name=name, model=row.name, passed=passed, limit=written(limit), found=figure)
             )
+    if section.budget_ms is not None:
+        found.append(_budget(record, section.budget_ms))
     return tuple(found)
+
+
+def _budget(record: RunRecord, budget: float) -> Gate:
+    """Returns whether the fastest file that ships keeps to the budget of its student."""
+    timed = [
+        (latency.median_ms, row)
+        for row in shipped(record)
+        for latency in list(_on_target(row, record.target))[:1]
+    ]
+    if not timed:
+        figure = f"unknown: neither measured on {record.target} nor predicted"
+        return Gate(name="budget", model="-", passed=False, limit=f"{budget:g} ms", found=figure)
+    median, row = min(timed, key=lambda pair: pair[0])
+    passed, figure = _latency(row, record.target, budget)
+    if not passed:
+        figure += f"; --budget {budget**2 / median:.3g}ms would have bought one that keeps to it"
+    return Gate(name="budget", model=row.name, passed=passed, limit=f"{budget:g} ms", found=figure)
 
 
 def require_gates(gates: tuple[Gate, ...]) -> None:

@@ -23,9 +23,10 @@ from torch.fx import GraphModule
 
 import edgekd
 from edgekd.assessment import TRAINED, Assessment, compared
+from edgekd.budgeting import fitted_to_budget, keep_considered, kept_considered
 from edgekd.bundle.write import write_bundle
 from edgekd.bundling import bundle_source
-from edgekd.device import load_device
+from edgekd.device import Device, load_device
 from edgekd.errors import RecipeError, RunError
 from edgekd.export.prove import Placements, prove, require_passed
 from edgekd.export.stage import Graphs, export_files
@@ -35,7 +36,7 @@ from edgekd.nets import cost
 from edgekd.nets.card import Card, readable, save_net
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import Tapped, TappedNet
-from edgekd.progress import Progress
+from edgekd.progress import Progress, SilentProgress
 from edgekd.quantize import graph as graphs
 from edgekd.quantize.mixed import keep_float
 from edgekd.quantize.peer import quantized_by_neural_compressor
@@ -44,13 +45,13 @@ from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
 from edgekd.runfolder import RunFolder, digest, exported_files
 from edgekd.sections import FitOptions, MethodChoice
-from edgekd.sources import fingerprint, require_feasible
+from edgekd.sources import fingerprint, load_split, require_feasible
 from edgekd.steering import LayerReport, analysed, steered
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
 from edgekd.teaching import LEARNT, fit_student
 from edgekd.training.inference import Forward, network_predictions
-from edgekd.types import Artifact, Check, Exhibit, RunRecord, Setback, Task
+from edgekd.types import Artifact, Check, Considered, Exhibit, RunRecord, Setback, Task
 from edgekd.workshop import (
     SAME,
     Workshop,
@@ -112,9 +113,20 @@ def _opened(
     device = load_device(recipe.target)
     require_feasible(recipe, device)
     with RunFolder(folder) as run:
+        recipe = _within_budget(recipe, device, folder, progress)
         shop = open_workshop(recipe, device, run, progress, torch_device)
         write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
         yield shop
+
+
+def _within_budget(recipe: Recipe, device: Device, folder: Path, progress: Progress) -> Recipe:
+    """Returns the recipe with the student that its latency budget buys, where it has one."""
+    considered: tuple[Considered, ...] = ()
+    if recipe.student.budget_ms is not None:
+        train = load_split(recipe, recipe.data.train, folder, SilentProgress())
+        recipe, considered = fitted_to_budget(recipe, device, train.task, train.classes, progress)
+    keep_considered(folder, considered)
+    return recipe
 
 
 def train(
@@ -123,6 +135,7 @@ def train(
     """Trains the recipe's student on annotation alone; returns its checkpoint and its row."""
     device = load_device(recipe.target)
     with RunFolder(folder) as run:
+        recipe = _within_budget(recipe, device, folder, progress)
         shop = open_workshop(recipe, device, run, progress, torch_device, with_teacher=False)
         write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
         checkpoint = _train(shop, "train", {}, recipe.distill.training)
@@ -385,7 +398,11 @@ def report(shop: Workshop, measured: RunRecord) -> RunRecord:
         ProofError: The int8 files do not decide alike.
         GateError: One of them does not keep to the recipe's gates.
     """
-    record = replace(measured, gates=judge(measured, shop.recipe.gates))
+    record = replace(
+        measured,
+        gates=judge(measured, shop.recipe.gates),
+        considered=kept_considered(shop.run.path),
+    )
     text = to_json(record)
 
     def work(folder: Path) -> None:

@@ -214,18 +214,24 @@ class StudentSection:
     """The network that ships.
 
     Attributes:
-        architecture: ``edgedet-n|s|m|l`` or ``edgecls-n|s|m|l``; ``same`` for the teacher itself,
-            which is then only made integer; or ``my_model.py:function``.
+        architecture: ``edgedet-n|s|m|l`` or ``edgecls-n|s|m|l``, with a number for another width
+            (``edgedet-n0.75``); ``same`` for the teacher itself, which is then only made integer;
+            or ``my_model.py:function``.
         strides: Pyramid levels; add 4 where objects are smaller than about 8 pixels of the input.
         checkpoint: Start from these weights instead of random ones, as far as names and shapes
             agree: another set's classes, channels and levels may differ.
+        budget_ms: Predicted latency on the target, for which width, depth and input size are
+            chosen before training; the architecture then only names the family.
     """
 
     architecture: str = "edgedet-n"
     strides: tuple[int, ...] = (8, 16, 32)
     checkpoint: Path | None = None
+    budget_ms: float | None = None
 
     def __post_init__(self) -> None:
+        if self.budget_ms is not None and self.budget_ms <= 0:
+            raise ValueError(f"budget_ms {self.budget_ms}: must be above 0")
         if tuple(sorted(set(self.strides) & {4, 8, 16, 32})) != self.strides or not self.strides:
             raise ValueError(f"strides {list(self.strides)}: a rising choice of 4, 8, 16, 32")
         if len(self.strides) != self.strides[-1].bit_length() - self.strides[0].bit_length() + 1:
@@ -414,6 +420,7 @@ class GatesSection:
         max_class_drop: Of the class that loses most.
         max_latency_ms: Median on the target: measured where the target is this computer, otherwise
             predicted; the report says which.
+        budget_ms: Likewise, of the fastest file that ships alone; set by ``student.budget_ms``.
         max_size_bytes: Of the file.
         max_memory_bytes: That a process needs more while it opens and runs the file, measured here.
     """
@@ -421,13 +428,14 @@ class GatesSection:
     max_map_drop: float | None = None
     max_class_drop: float | None = None
     max_latency_ms: float | None = None
+    budget_ms: float | None = None
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_map_drop", "max_class_drop"):
             _in_range(name, getattr(self, name) or 0, 0, 100)
-        for name in ("max_latency_ms", "max_size_bytes", "max_memory_bytes"):
+        for name in ("max_latency_ms", "budget_ms", "max_size_bytes", "max_memory_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} {value}: must be above 0")

@@ -426,6 +426,27 @@ class Setback:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Considered:
+    """A student that was considered for a latency budget.
+
+    Attributes:
+        median_ms: Predicted on the target. So is the 90 % interval from low to high.
+        fits: Whether the median keeps to the budget.
+    """
+
+    architecture: str
+    height: int
+    width: int
+    macs: int
+    parameters: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    fits: bool
+    chosen: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """Everything that a report shows; terminal, JSON and HTML are three faces of this.
 
@@ -434,6 +455,7 @@ class RunRecord:
         checks: Every proof of every exported file.
         gates: What the recipe demands of a file that is to be released.
         setbacks: Images that int8 made worse, the worst first.
+        considered: Students that were considered for a latency budget.
         provenance: Recipe hash, versions, host, threads, data set and its problem counts, seconds
             a stage took.
     """
@@ -450,6 +472,7 @@ class RunRecord:
     provenance: dict[str, str]
     gates: tuple[Gate, ...] = ()
     setbacks: tuple[Setback, ...] = ()
+    considered: tuple[Considered, ...] = ()
 
     @property
     def reference(self) -> ModelRow | None:

@@ -85,6 +85,18 @@ def test_each_gate(section, name, passed, found):
     assert found in gate.found
 
 
+def test_a_budget_speaks_of_the_fastest_file_and_says_what_would_have_kept_to_it():
+    slower = row("int8-onnx", metrics(0.39, 0.60), predicted=latency(Basis.PREDICTED, 8.0))
+    run = record(BEFORE, AFTER, slower)
+    (kept,) = judge(run, GatesSection(budget_ms=5.5))
+    assert (kept.name, kept.model, kept.passed) == ("budget", "int8 tflite", True)
+    (missed,) = judge(run, GatesSection(budget_ms=4.0))
+    assert not missed.passed
+    assert "--budget 3.2ms would have bought one" in missed.found
+    (unknown,) = judge(record(BEFORE, replace(AFTER, predicted=None)), GatesSection(budget_ms=9.0))
+    assert not unknown.passed
+
+
 def test_a_gain_passes_a_gate_of_zero():
     better = record(BEFORE, row("int8-tflite", metrics(0.41, 0.61)))
     gates = judge(better, GatesSection(max_map_drop=0.0, max_class_drop=0.0))

@@ -59,6 +59,11 @@ def recipe_options(command: Command) -> Command:
             "--fp16", is_flag=True, help="No int8: float16 where the device computes in it."
         ),
         click.option(
+            "--budget",
+            metavar="TIME",
+            help="Choose width, depth and input of the student for this latency, such as 15ms.",
+        ),
+        click.option(
             "--baseline", is_flag=True, help="Also train the student without the teacher."
         ),
         click.option("--strict", is_flag=True, help="Any problem in the data set is an error."),
@@ -178,6 +183,10 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         changes["teacher.others"] = others
     if options["student"]:
         changes["student.architecture"] = _resolved(options["student"])
+    if options["budget"]:
+        from edgekd.quantity import milliseconds
+
+        changes["student.budget_ms"] = milliseconds(options["budget"])
     changes |= gate_changes(options)
     if options["channels"]:
         changes["input.channels"] = int(options["channels"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -42,16 +43,31 @@ SCALES = {
 _CHANNELS = (16, 16, 32, 64, 112)
 
 
+NARROWEST, WIDEST = 0.25, 8.0
+
+
 def scale_of(architecture: str, family: str) -> Scale:
-    """Returns the scale named by ``<family>-<size>``.
+    """Returns the scale named by ``<family>-<size>``, with a number behind it for another width.
+
+    ``edgedet-s`` is as deep as the s and 1.5 times as wide as the n; ``edgedet-s2.5`` as deep, and
+    2.5 times as wide.
 
     Raises:
         ModelError: No such family member.
     """
-    legal = {f"{family}-{size}": scale for size, scale in SCALES.items()}
-    if architecture not in legal:
+    named = re.fullmatch(rf"{family}-([a-z])(\d+(?:\.\d+)?)?", architecture)
+    if named is None or named[1] not in SCALES:
+        legal = [f"{family}-{size}" for size in SCALES]
         raise ModelError(f"unknown architecture {architecture!r}{suggest(architecture, legal)}")
-    return legal[architecture]
+    scale = SCALES[named[1]]
+    if named[2] is None:
+        return scale
+    width = float(named[2])
+    if not NARROWEST <= width <= WIDEST:
+        raise ModelError(
+            f"architecture {architecture!r}: width {named[2]}; legal: {NARROWEST} to {WIDEST}"
+        )
+    return replace(scale, width=width)
 
 
 class Backbone(nn.Module):

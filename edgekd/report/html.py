@@ -67,6 +67,10 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "predicted": table.predicted(record.rows),
         "predicted_range": figures.predicted_range,
         "predicted_label": figures.predicted_label,
+        "considered_plot": (
+            plots.considered_plot(record.target, record.considered) if record.considered else ""
+        ),
+        "chosen": next((item for item in record.considered if item.chosen), None),
         "curves": _curves(record),
         "latency_plots": _latency_plots(record),
         "metrics_titles": _titles(figures.TASK_METRICS[record.task]),

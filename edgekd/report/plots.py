@@ -14,6 +14,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from edgekd.report.figures import METRIC_TITLES
+from edgekd.types import Considered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,6 +83,40 @@ def curves_plot(stage: str, points: Sequence[Mapping[str, float]]) -> str:
             axes.legend(fontsize=8)
 
     return _svg(f"curves-{stage}", (9, 2.9), draw, f"Training curves of the stage {stage}")
+
+
+def considered_plot(target: str, items: Sequence[Considered]) -> str:
+    """Returns the work of every student that was considered against its predicted latency."""
+    groups = (
+        ("over the budget", [i for i in items if not i.fits], "o", _GRID, 4),
+        ("within the budget", [i for i in items if i.fits and not i.chosen], "o", _SERIES[0], 4),
+        ("chosen", [i for i in items if i.chosen], "D", _SERIES[1], 9),
+    )
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for label, group, marker, colour, size in groups:
+            times, work = [i.median_ms for i in group], [i.macs / 1e6 for i in group]
+            axes.plot(
+                times,
+                work,
+                linestyle="none",
+                marker=marker,
+                markersize=size,
+                color=colour,
+                label=label,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        _plain_ticks(axes)
+        axes.set_xlabel(f"latency in ms, predicted for {target}")
+        axes.set_ylabel("million multiply-accumulates")
+        axes.legend(loc="upper left", fontsize=8.5)
+
+    chosen = next((i for i in items if i.chosen), None)
+    said = f"; chosen: {chosen.architecture}, {chosen.median_ms:.3g} ms" if chosen else ""
+    alternative = f"Work against predicted latency of {len(items)} students{said}"
+    return _svg("considered", (9, 3.4), draw, alternative)
 
 
 def latency_plot(where: str, metric: str, models: Sequence[tuple[str, float, float]]) -> str:

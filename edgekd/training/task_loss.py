@@ -40,11 +40,11 @@ class SupervisedTask:
     """Trains a network on annotation alone.
 
     Attributes:
-        model: The network, which returns a tuple of raw outputs.
+        model: The network, ready to be trained, which returns a tuple of raw outputs.
     """
 
     def __init__(self, net: nn.Module, loss: TaskLoss) -> None:
-        self.model = net.train()
+        self.model = net
         self._loss = loss
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

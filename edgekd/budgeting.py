@@ -1,0 +1,238 @@
+"""The student that a latency budget buys: width, depth and input size, chosen before training.
+
+The same operators are predicted that the exported file will hold, by the same costs. How accurate a
+student will be is not predicted: of those that keep to the budget the one with the most work is
+taken, as long as width, depth and input grow in step (compound scaling, Tan and Le, arXiv
+1905.11946: by 1.1, 1.2 and 1.15 a step).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgekd.benchmark.predict import WITHIN_90, Outlook, outlook
+from edgekd.device import Device
+from edgekd.errors import RecipeError, RunError
+from edgekd.files import write_atomic
+from edgekd.nets.backbone import SCALES
+from edgekd.nets.card import SMALL_PIXELS, Card, build
+from edgekd.nets.operators import network_operators
+from edgekd.progress import Progress
+from edgekd.recipe import Recipe
+from edgekd.strict import from_mapping, to_mapping
+from edgekd.types import Considered, Precision, Task
+
+WIDTHS = (0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
+STEPS = {"width": 1.1, "depth": 1.2, "input": 1.15}
+APART = 3.5
+"""Steps by which width, depth and input may be apart, while one is left that fits."""
+
+LARGE_SIDE = 512
+"""Of an input that stands for all that are not of few pixels."""
+
+SMALLEST_SIDE = 96
+"""Pixels that no input is made smaller than; nor is it made larger than the recipe's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Form:
+    """A student as three numbers.
+
+    Attributes:
+        letter: Of the depth.
+        scale: Of the input's sides, relative to the recipe's.
+    """
+
+    letter: str
+    width: float
+    height: int
+    columns: int
+    scale: float
+
+    @property
+    def spread(self) -> float:
+        """Steps between what grew most and what grew least, against an n at the recipe's input."""
+        depth = _blocks(self.letter) / _blocks("n")
+        steps = [
+            math.log(self.width) / math.log(STEPS["width"]),
+            math.log(depth) / math.log(STEPS["depth"]),
+            math.log(self.scale) / math.log(STEPS["input"]),
+        ]
+        if self.scale == 1 and max(steps) > 0:
+            steps.pop()  # It may grow no further.
+        return max(steps) - min(steps)
+
+
+def fitted_to_budget(
+    recipe: Recipe, device: Device, task: Task, classes: tuple[str, ...], progress: Progress
+) -> tuple[Recipe, tuple[Considered, ...]]:
+    """Returns the recipe with the student and input that its budget buys, and all considered.
+
+    The budget becomes a gate as well.
+
+    Raises:
+        RecipeError: The student is not one of EdgeKD's families, nothing is predicted for the
+            device, or the smallest student takes longer than the budget.
+    """
+    budget = recipe.student.budget_ms
+    if budget is None:
+        return recipe, ()
+    known = _outlook(recipe, device)
+    precision = Precision.FLOAT32 if recipe.quantize.mode == "none" else Precision.INT8
+    forms = sorted(_forms(recipe, task), key=lambda form: form.spread)
+    in_step = [form for form in forms if form.spread <= APART]
+    found: list[tuple[_Form, Considered]] = []
+    with progress.meter("students for the budget", len(in_step)) as meter:
+        for index, form in enumerate(forms):
+            if index >= len(in_step) and any(item.fits for _, item in found):
+                break  # The others are worse proportioned.
+            found.append((form, _considered(recipe, form, classes, known, precision, budget)))
+            if index < len(in_step):
+                meter.update(index + 1)
+    chosen = _best(found, budget, device)
+    progress.note(
+        f"student for {budget:g} ms on {device.id}: {chosen.architecture} at "
+        f"{chosen.height}x{chosen.width}, predicted {chosen.median_ms:.2f} ms "
+        f"[{chosen.low_ms:.2f}, {chosen.high_ms:.2f}], {chosen.macs / 1e6:.0f} M MACs "
+        f"(of {len(found)} considered)"
+    )
+    fitted = replace(
+        recipe,
+        student=replace(recipe.student, architecture=chosen.architecture, budget_ms=None),
+        input=replace(recipe.input, height=chosen.height, width=chosen.width),
+        gates=replace(recipe.gates, budget_ms=budget),
+    )
+    return fitted, tuple(replace(item, chosen=item == chosen) for _, item in found)
+
+
+def keep_considered(folder: Path, considered: tuple[Considered, ...]) -> None:
+    """Writes what was considered into the run directory; nothing, where nothing was."""
+    path = folder / "considered.json"
+    if not considered:
+        path.unlink(missing_ok=True)
+        return
+    document = json.dumps([to_mapping(item) for item in considered], indent=1)
+    write_atomic(path, document + "\n")
+
+
+def kept_considered(folder: Path) -> tuple[Considered, ...]:
+    """Returns what `keep_considered` wrote.
+
+    Raises:
+        RunError: The file is malformed.
+    """
+    path = folder / "considered.json"
+    if not path.is_file():
+        return ()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as broken:
+        raise RunError(f"{path}: not readable: {broken}") from broken
+    return tuple(from_mapping(Considered, item, str(path), RunError) for item in found)
+
+
+def _outlook(recipe: Recipe, device: Device) -> Outlook:
+    architecture = recipe.student.architecture
+    if not architecture.startswith(("edgedet-", "edgecls-")):
+        raise RecipeError(
+            f"student.budget_ms: {architecture!r} has one size; a budget chooses among edgedet-* "
+            "or edgecls-*"
+        )
+    known = outlook(device, device.primary)
+    if known is None:
+        raise RecipeError(
+            f"student.budget_ms: no latency is predicted for {device.id!r}; choose the student, "
+            "and hold it to a latency with --max-latency"
+        )
+    return known
+
+
+def _forms(recipe: Recipe, task: Task) -> Iterator[_Form]:
+    height, width = recipe.input.height, recipe.input.width
+    unit = recipe.student.strides[-1] if task is Task.DETECTION else 32
+    # In the ratio of the sides, as near as the unit allows: 512x640 in steps of 32 rows.
+    short = min(height, width)
+    sizes = {(height, width): 1.0}
+    for side in range(short - unit, max(SMALLEST_SIDE, unit) - 1, -unit):
+        scale = side / short
+        sides = tuple(max(unit, round(n * scale / unit) * unit) for n in (height, width))
+        sizes.setdefault((sides[0], sides[1]), scale)
+    for (rows, columns), scale in sizes.items():
+        for letter in SCALES:
+            for multiplier in WIDTHS:
+                yield _Form(
+                    letter=letter, width=multiplier, height=rows, columns=columns, scale=scale
+                )
+
+
+def _blocks(letter: str) -> int:
+    """Returns the blocks of a backbone: one more a stage than its depth."""
+    return sum(depth + 1 for depth in SCALES[letter].depth)
+
+
+def _considered(
+    recipe: Recipe,
+    form: _Form,
+    classes: tuple[str, ...],
+    known: Outlook,
+    precision: Precision,
+    budget: float,
+) -> Considered:
+    family = recipe.student.architecture.partition("-")[0]
+    card = Card(
+        architecture=f"{family}-{form.letter}{form.width:g}",
+        classes=classes,
+        height=form.height,
+        width=form.columns,
+        channels=recipe.input.channels,
+        strides=recipe.student.strides if family == "edgedet" else (),
+    )
+    operators = network_operators(_blank(card), card.input_shape, precision)
+    median, deviation = known.milliseconds(operators)
+    factor = math.exp(WITHIN_90 * deviation)
+    return Considered(
+        architecture=card.architecture,
+        height=card.height,
+        width=card.width,
+        macs=sum(operator.macs for operator in operators),
+        parameters=sum(operator.parameters for operator in operators),
+        median_ms=median,
+        low_ms=median / factor,
+        high_ms=median * factor,
+        fits=median <= budget,
+    )
+
+
+def _blank(card: Card) -> nn.Module:
+    """Returns the network without weights, one for all inputs that are not of few pixels."""
+    if max(card.height, card.width) <= SMALL_PIXELS:
+        return _built(card)
+    return _built(replace(card, height=LARGE_SIDE, width=LARGE_SIDE))
+
+
+@lru_cache(maxsize=len(SCALES) * len(WIDTHS))
+def _built(card: Card) -> nn.Module:
+    with torch.device("meta"):
+        return build(card)
+
+
+def _best(found: list[tuple[_Form, Considered]], budget: float, device: Device) -> Considered:
+    fitting = [pair for pair in found if pair[1].fits]
+    if not fitting:
+        least = min((item for _, item in found), key=lambda item: item.median_ms)
+        raise RecipeError(
+            f"student.budget_ms {budget:g}: the smallest student, {least.architecture} at "
+            f"{least.height}x{least.width}, is predicted to take {least.median_ms:.2f} ms on "
+            f"{device.id}"
+        )
+    nearest = max(APART, min(form.spread for form, _ in fitting))
+    within = [item for form, item in fitting if form.spread <= nearest]
+    return max(within, key=lambda item: item.macs)

@@ -1,0 +1,179 @@
+"""The student that a latency budget buys: what is considered, what is chosen, what a file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from edgekd.benchmark.predict import outlook
+from edgekd.budgeting import fitted_to_budget, keep_considered, kept_considered
+from edgekd.cli import main
+from edgekd.data.demo import CLASSES
+from edgekd.device import load_device
+from edgekd.errors import ModelError, RecipeError, RunError
+from edgekd.modelfile import OperatorKind, read_operators
+from edgekd.nets.card import Card, build
+from edgekd.nets.operators import network_operators
+from edgekd.progress import SilentProgress
+from edgekd.recipe import Recipe, load_recipe, override
+from edgekd.types import Format, Precision, Task
+
+COUNTED = {OperatorKind.QUANTIZE, OperatorKind.DEQUANTIZE, OperatorKind.MOVE}
+
+
+def fitted(budget: float, target: str = "raspberry-pi-4", **changes: object):
+    recipe = override(
+        Recipe(),
+        {"target": target, "student.budget_ms": budget, "input.height": 128, "input.width": 160}
+        | changes,
+    )
+    family = recipe.student.architecture.partition("-")[0]
+    task = Task.DETECTION if family == "edgedet" else Task.CLASSIFICATION
+    return fitted_to_budget(recipe, load_device(target), task, ("a", "b"), SilentProgress())
+
+
+@pytest.mark.parametrize("name", ["int8.tflite", "float.onnx"])
+def test_the_operators_of_a_network_are_those_of_its_file(finished_run, name: str) -> None:
+    file = read_operators(finished_run.folder / "export" / name)
+    recipe = load_recipe(finished_run.folder / "recipe.yaml")
+    card = Card(
+        architecture=recipe.student.architecture,
+        classes=tuple(CLASSES),
+        height=recipe.input.height,
+        width=recipe.input.width,
+        channels=recipe.input.channels,
+        strides=recipe.student.strides,
+    )
+    listed = network_operators(build(card), card.input_shape, file.precision)
+    kept = [one for one in file.operators if one.kind not in COUNTED]
+    assert [(o.kind, o.macs, o.geometry) for o in listed if o.macs] == [
+        (o.kind, o.macs, o.geometry) for o in kept if o.macs
+    ]
+    known = outlook(load_device("raspberry-pi-4"), file.format)
+    wanted, _ = known.milliseconds(file.operators)
+    assert known.milliseconds(listed)[0] == pytest.approx(wanted, rel=0.1)
+
+
+def test_a_larger_budget_buys_more_work_and_none_is_overrun() -> None:
+    work = []
+    for budget in (1.8, 4.0, 12.0):
+        recipe, considered = fitted(budget)
+        (chosen,) = (item for item in considered if item.chosen)
+        assert chosen.median_ms <= budget
+        assert recipe.student.architecture == chosen.architecture
+        assert (recipe.input.height, recipe.input.width) == (chosen.height, chosen.width)
+        assert recipe.gates.budget_ms == budget
+        assert recipe.student.budget_ms is None
+        assert all(item.fits == (item.median_ms <= budget) for item in considered)
+        work.append(chosen.macs)
+    assert work == sorted(work)
+    assert work[2] > 2 * work[0]
+
+
+def test_what_is_chosen_takes_as_long_as_its_own_prediction_says() -> None:
+    recipe, considered = fitted(4.0)
+    (chosen,) = (item for item in considered if item.chosen)
+    card = Card(
+        architecture=chosen.architecture,
+        classes=("a", "b"),
+        height=chosen.height,
+        width=chosen.width,
+        strides=recipe.student.strides,
+    )
+    net = build(card)
+    operators = network_operators(net, card.input_shape, Precision.INT8)
+    known = outlook(load_device("raspberry-pi-4"), Format.TFLITE)
+    assert known.milliseconds(operators)[0] == pytest.approx(chosen.median_ms)
+    assert chosen.parameters == pytest.approx(sum(p.numel() for p in net.parameters()), rel=0.05)
+
+
+def test_no_input_is_larger_than_the_recipes_and_its_sides_keep_their_ratio() -> None:
+    _, considered = fitted(2.0)
+    for item in considered:
+        assert item.height % 32 == item.width % 32 == 0
+        assert item.height <= 128
+        assert item.width <= 160
+
+
+def test_a_classifier_of_small_images_keeps_its_input() -> None:
+    recipe, considered = fitted(
+        5.0, **{"student.architecture": "edgecls-n", "input.height": 32, "input.width": 32}
+    )
+    assert recipe.student.architecture.startswith("edgecls-")
+    assert {(item.height, item.width) for item in considered} == {(32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("budget", "changes", "message"),
+    [
+        (0.001, {}, "the smallest student, edgedet-n0.5 at 96x128, is predicted to take"),
+        (5.0, {"student.architecture": "same"}, "'same' has one size"),
+        (5.0, {"target": "host"}, "no latency is predicted for 'host'"),
+    ],
+)
+def test_a_budget_that_buys_nothing_says_why(budget: float, changes, message: str) -> None:
+    target = str(changes.pop("target", "raspberry-pi-4"))
+    with pytest.raises(RecipeError, match=message):
+        fitted(budget, target, **changes)
+
+
+def test_without_a_budget_nothing_changes() -> None:
+    recipe = Recipe()
+    known = fitted_to_budget(
+        recipe, load_device("jetson"), Task.DETECTION, ("a",), SilentProgress()
+    )
+    assert known == (recipe, ())
+
+
+def test_what_was_considered_is_kept_and_goes_with_the_budget(tmp_path: Path) -> None:
+    _, considered = fitted(2.0)
+    keep_considered(tmp_path, considered)
+    assert kept_considered(tmp_path) == considered
+    keep_considered(tmp_path, ())
+    assert kept_considered(tmp_path) == ()
+    (tmp_path / "considered.json").write_text("[{")
+    with pytest.raises(RunError, match=r"considered\.json: not readable"):
+        kept_considered(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "depth"), [("edgedet-s", 1.5, 2), ("edgedet-s2.5", 2.5, 2)]
+)
+def test_a_number_behind_the_letter_is_another_width(name: str, width: float, depth: int) -> None:
+    net = build(Card(architecture=name, classes=("a",), height=64, width=64))
+    assert net.backbone.stem[0].out_channels == 16 * width
+    assert len(net.backbone.stages[1]) == depth + 1
+    assert net(torch.zeros(1, 3, 64, 64))[0].shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["edgedet-s0.1", "edgedet-n9", "edgedet-q1", "edgedet-n1.2.3"])
+def test_widths_without_sense_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="legal: "):
+        build(Card(architecture=name, classes=("a",), height=64, width=64))
+
+
+@pytest.mark.slow
+def test_a_run_within_a_budget_ships_what_was_chosen(small_set: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main,
+        ["compress", "--data", str(small_set), "--target", "raspberry-pi-4", "--budget", "2.5ms",
+         "--steps", "8", "--qat-steps", "4", "--set", "distill.methods={}",
+         "--input", "128x160", "--set", "benchmark.bootstrap=100", "--out", str(tmp_path / "run"),
+         "--json"],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)["record"]
+    (chosen,) = (item for item in record["considered"] if item["chosen"])
+    shipped = next(row for row in record["rows"] if row["key"] == "int8-tflite")
+    assert shipped["predicted"]["median_ms"] == pytest.approx(chosen["median_ms"], rel=0.1)
+    assert shipped["predicted"]["median_ms"] <= 2.5
+    (gate,) = record["gates"]
+    assert (gate["name"], gate["model"], gate["passed"]) == ("budget", shipped["name"], True)
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "Students considered for the latency budget" in page
+    assert chosen["architecture"] in page
