@@ -2,12 +2,14 @@
 
 One file, copied to the board, run there and removed. It needs the standard library; timing and
 computing also need numpy and a runtime: ai_edge_litert or tflite_runtime for ``.tflite``,
-onnxruntime for ``.onnx``. It runs on Python 3.8 to 3.13; ``facts`` and ``watch`` also on 3.6.
+onnxruntime for ``.onnx``. It runs on Python 3.8 to 3.13; ``facts``, ``watch`` and ``copy`` also on
+3.6.
 
     python3 agent.py facts
     python3 agent.py time MODEL [--threads 4] [--warmup 10] [--runs 60] [--seconds 3]
     python3 agent.py compute MODEL INPUTS.npz OUTPUTS.npz
     python3 agent.py watch -- trtexec --onnx=model.onnx
+    python3 agent.py copy
 
 Each prints one line of JSON, the last of its output. Facts are texts as the board tells them; what
 they mean is decided where they are sent.
@@ -68,6 +70,7 @@ RUNTIMES = {
 }
 TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "trtexec")
 TIMES_KEPT = 10000
+COPIED_BYTES = 64 << 20  # More than any cache, and little enough for a board of 512 MB.
 
 
 class AgentError(Exception):
@@ -462,6 +465,19 @@ def _numbers(text):
     return [int(part) for part in text.split(",")]
 
 
+def copied():
+    """Returns the bytes that the fastest core copies: the best of twelve passes over 64 MiB."""
+    _pin(_fastest(1))
+    source = bytearray(COPIED_BYTES)
+    target = memoryview(bytearray(COPIED_BYTES))
+    times = []
+    for _ in range(12):
+        began = time.perf_counter()
+        target[:] = source
+        times.append(time.perf_counter() - began)
+    return {"copied_bytes_s": COPIED_BYTES / min(times)}
+
+
 def _parser():
     parser = argparse.ArgumentParser(description="Runs and times a model on a board.")
     commands = parser.add_subparsers(dest="command")
@@ -484,6 +500,7 @@ def _parser():
     computing.add_argument("--threads", type=int, default=1)
     computing.add_argument("--contract", help="contract of the file")
     computing.set_defaults(act=compute)
+    commands.add_parser("copy").set_defaults(act=lambda options: copied())
     watching = commands.add_parser("watch")
     watching.add_argument("program", nargs=argparse.REMAINDER)
     watching.set_defaults(act=watch)

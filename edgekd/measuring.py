@@ -24,6 +24,7 @@ from edgekd.benchmark.on_board import (
     measure_with_trtexec,
 )
 from edgekd.benchmark.predict import engine_speed, kernel_fills, outlook, predict_latency
+from edgekd.board.cores import instructions
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
 from edgekd.device import Device, load_device
 from edgekd.errors import EdgeKDError, RecipeError, RunError
@@ -132,7 +133,8 @@ def _check_kernels(
     found: BoardMeasurement, wanted: Latency, device: Device, model_format: Format
 ) -> None:
     """Raises where a latency is of other kernels, or of another kind of core, than predicted."""
-    has, speaks = _instructions(found.before.flags), device.cpu[0].int8_kernel if device.cpu else ""
+    has = instructions(found.before.flags) or "neither SDOT nor NEON"
+    speaks = device.cpu[0].int8_kernel if device.cpu else ""
     cpu = device.runtimes[model_format].engine == "cpu"
     if cpu and found.before.flags and has != speaks:
         raise RunError(
@@ -146,13 +148,6 @@ def _check_kernels(
             f"{found.where}: ran {found.runtime} with {found.delegate}; the profile {device.id!r} "
             f"speaks of {wanted.runtime} with {wanted.delegate}, of which this says nothing"
         )
-
-
-def _instructions(flags: Sequence[str]) -> str:
-    """Returns what int8 kernels are built on, of a CPU with these extensions."""
-    if "asimd" not in flags and "neon" not in flags:
-        return "neither SDOT nor NEON"
-    return "i8mm" if "i8mm" in flags else "sdot" if "asimddp" in flags else "mlal"
 
 
 def _reading(

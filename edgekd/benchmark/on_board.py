@@ -45,6 +45,12 @@ ANDROID_FACTS = (
 )
 
 
+ANDROID_CLOCKS = (
+    "for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do "
+    "echo $f $(cat $f 2>/dev/null); done"
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Protocol:
     """How a latency is measured.
@@ -237,6 +243,18 @@ def measure_with_trtexec(
     )
 
 
+def probe(work: Workspace) -> tuple[dict[str, str], float]:
+    """Returns what a board tells of itself, and 10^9 bytes a second that one core of it copies.
+
+    Raises:
+        RunError: The board is out of reach or has no Python.
+    """
+    work.push(_beside("agent.py"))
+    facts: dict[str, str] = _answer(work, [work.python, "agent.py", "facts"])
+    copied = _answer(work, [work.python, "agent.py", "copy"])
+    return facts, copied["copied_bytes_s"] / 1e9
+
+
 class BoardCompute:
     """The outputs of a file as a board computes them: for the accuracy that ships.
 
@@ -331,7 +349,11 @@ def _answer(work: Workspace, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _android_state(work: Workspace) -> BoardState:
-    """Returns the state of a device that has no Python: the same texts, asked one by one."""
+    return board_state(probe_android(work))
+
+
+def probe_android(work: Workspace) -> dict[str, str]:
+    """Returns what a device without Python tells of itself: the same texts, asked one by one."""
     facts: dict[str, str] = {}
     for command in ANDROID_FACTS:
         # What a vendor hides or lacks is left out: 1 and 255 are how the shell says so.
@@ -339,7 +361,9 @@ def _android_state(work: Workspace) -> BoardState:
         key = command[1] if command[0] == "cat" else " ".join(command)
         if done.returncode == 0 and done.stdout.strip():
             facts[key] = done.stdout.strip()
-    return board_state(facts)
+    clocks = work.run(["sh", "-c", ANDROID_CLOCKS], accepted=range(256))
+    facts |= dict(line.split(" ", 1) for line in clocks.stdout.splitlines() if " " in line)
+    return facts
 
 
 def _timing(seconds: np.ndarray[Any, Any], found: Mapping[str, Any]) -> Timing:

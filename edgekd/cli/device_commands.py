@@ -36,6 +36,7 @@ def devices() -> None:
     edgekd devices jetson              one of them, whole
     edgekd devices compare A B         fact by fact
     edgekd devices calibrate A MODEL   with latencies measured on the board
+    edgekd devices new NAME            a profile of the board itself
     """  # noqa: D301 - click keeps lines after a backspace character as they are
 
 
@@ -123,6 +124,27 @@ def calibrate(
             f"{model}: measured {measured:.2f} ms, predicted {predicted:.2f} ms "
             f"({predicted / measured - 1:+.0%}); kept in {path}, {count} of its precision"
         )
+
+
+@devices.command()
+@click.argument("name")
+@click.option("--host", help="The board, over ssh, such as pi@192.168.1.20. [this computer]")
+@click.option("--adb", is_flag=False, flag_value="", help="The Android device.")
+@click.option("--out", type=FOLDER, help="The file. [NAME.yaml]")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def new(name: str, host: str | None, adb: str | None, out: Path | None, force: bool) -> None:
+    """Start a profile from what a connected board tells of itself."""
+    from edgekd.errors import RecipeError
+    from edgekd.files import write_atomic
+    from edgekd.probing import probed_profile
+
+    if host is not None and adb is not None:
+        raise click.UsageError("--host and --adb exclude each other")
+    path = out or Path(f"{name}.yaml")
+    if path.exists() and not force:
+        raise RecipeError(f"{path}: exists already; --force replaces it")
+    write_atomic(path, probed_profile(name, host=host, adb=adb))
+    click.echo(f"{path}: read it through, then `edgekd compress --target {path}`")
 
 
 def _ran(device: Device, runtime: Runtime) -> str:
