@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def report(name: str, groups: Sequence[Sequence[Run]], **more: Any) -> dict[str,
     command = f"python benchmarks/latency/{name}.py"
     document = {"command": command, "pooled": together, "rows": rows, **more}
     write_atomic(HERE / f"{name}.json", json.dumps(document, indent=1) + "\n")
+    draw(name, parts)
     print("| kernels | question | runs | networks | median error | within 10 % | in interval |")
     print("|---|---|---|---|---|---|---|")
     for row in together:
@@ -130,6 +131,27 @@ def report(name: str, groups: Sequence[Sequence[Run]], **more: Any) -> dict[str,
         rho = row.get("spearman", "")
         print(f"| {row['run']} | {row['precision']} | {row['question']} {_line(row)} {rho} |")
     return document
+
+
+def draw(name: str, parts: Mapping[tuple[str, str], Sequence[Answer]]) -> None:
+    """Writes ``<name>.png``: predicted against published, each left out of what was learnt."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    wanted = ("board left out", "network left out")
+    for axes, question in zip(figure.subplots(1, 2, sharex=True, sharey=True), wanted, strict=True):
+        for (kernels, asked), answers in parts.items():
+            if asked == question:
+                predicted, measured, _ = pooled(answers)
+                axes.plot(measured, predicted, ".", markersize=4, alpha=0.5, label=kernels)
+        axes.set(xscale="log", yscale="log", title=question, xlabel="published, ms")
+        low = min(float(m.min()) for found in parts.values() for _, m, _ in found)
+        ends = np.array([low, max(float(m.max()) for f in parts.values() for _, m, _ in f)])
+        for factor, style in ((1.0, "-"), (1.1, ":"), (1 / 1.1, ":")):
+            axes.plot(ends, factor * ends, style, color="0.4", linewidth=0.8)
+        axes.legend(loc="upper left")
+    figure.axes[0].set_ylabel("predicted, ms")
+    figure.savefig(HERE / f"{name}.png", dpi=90, metadata={"Software": None})
 
 
 def _line(row: dict[str, Any]) -> str:
