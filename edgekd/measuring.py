@@ -26,7 +26,7 @@ from edgekd.benchmark.on_board import (
 from edgekd.benchmark.predict import engine_speed, kernel_fills, outlook, predict_latency
 from edgekd.board.cores import instructions
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
-from edgekd.device import Device, load_device
+from edgekd.device import Device, list_devices, load_device
 from edgekd.errors import EdgeKDError, RecipeError, RunError
 from edgekd.files import sha256_of
 from edgekd.modelfile import ModelOperators, read_operators
@@ -56,6 +56,27 @@ def predict_file_latency(model: Path, target: str, threads: int | None = None) -
     if predicted is None:
         raise _unpredicted(device, network)
     return predicted
+
+
+def predict_everywhere(model: Path) -> list[Latency]:
+    """Returns the latency on every profile that executes the file and predicts one, least first.
+
+    Raises:
+        ModelError: The file cannot be read.
+    """
+    network = read_operators(model)
+    found = (predict_latency(network, device) for device in list_devices())
+    return sorted(filter(None, found), key=lambda latency: latency.median_ms)
+
+
+def everywhere_lines(found: Sequence[Latency]) -> list[str]:
+    """Returns one line for each profile, for people."""
+    lines = [f"{'predicted for':<22}{'ms':>9}  {'90 % interval':<20}{'runtime':<26}rests on"]
+    for one in found:
+        interval = f"[{one.low_ms:.2f}, {one.high_ms:.2f}]"
+        ran = f"{one.runtime}, {one.threads} thread{'s' if one.threads > 1 else ''}"
+        lines.append(f"{one.where:<22}{one.median_ms:>9.2f}  {interval:<20}{ran:<26}{one.note}")
+    return lines
 
 
 def explain(model: Path, target: str, threads: int | None = None) -> list[OperatorCost]:

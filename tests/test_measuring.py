@@ -16,6 +16,7 @@ from edgekd.cli import main
 from edgekd.device import list_devices
 from edgekd.errors import RecipeError, RunError
 from edgekd.measuring import Place, read_farm
+from edgekd.types import Format
 
 
 def write(path: Path, text: str) -> Path:
@@ -192,3 +193,16 @@ def test_what_a_device_refuses_has_no_latency_there(finished_run) -> None:
     result = run("bench", model, "--target", "jetson-nano")
     assert result.exit_code == 2
     assert "the Maxwell GPU has no int8 arithmetic" in result.output
+
+
+def test_one_file_is_predicted_for_every_profile_that_executes_it(finished_run) -> None:
+    model = finished_run.folder / "export" / "int8.tflite"
+    found = json.loads(run("bench", model, "--target", "all", "--json").stdout)
+    times = [item["median_ms"] for item in found]
+    assert times == sorted(times)
+    wanted = {d.id for d in list_devices() if Format.TFLITE in d.predictions}
+    assert {item["where"] for item in found} == wanted
+    assert len(wanted) > 25
+    told = run("bench", model, "--target", "all").stdout
+    assert re.search(r"raspberry-pi-4 +[\d.]+  \[[\d.]+, [\d.]+\] +litert, 4 threads", told)
+    assert run("bench", model, "--target", "all", "--explain").exit_code == 2

@@ -28,6 +28,9 @@ CORE_LOSS = 0.2
 """Of a core's work, for every other core that works with it: four cores do what 2.5 alone would.
 ncnn's published tables have four do what 1.5 to 3.1 do."""
 
+OTHER_THREADS = 0.2
+"""Standard deviation of the logarithm by which an operator may scale otherwise over cores."""
+
 LITTLE = 0.5
 """Share of the fastest core's rate under which a core is a little one."""
 
@@ -118,6 +121,8 @@ def outlook(device: Device, model_format: Format, *, threads: int | None = None)
             readings = latencies.precisions.get(precision)
             if readings is None:
                 continue
+            if latencies.threads != used:
+                transfer = max(transfer, OTHER_THREADS)
             known = readings.teach(known).loosened(transfer)
             calibrated[precision] += 0 if transfer else len(readings.networks)
         costs[precision] = known.at(engine_speed(device, runtime, precision, used))

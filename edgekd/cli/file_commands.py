@@ -49,7 +49,7 @@ def evaluate(
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("model", type=FOLDER)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-@click.option("--target", help="Predict the latency there instead of measuring it.")
+@click.option("--target", help="Predict the latency there, or for `all`, instead of measuring it.")
 @click.option("--explain", is_flag=True, help="With --target: the operators that cost most.")
 @click.option("--host", help="Measure there over ssh, such as pi@192.168.1.20.")
 @click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
@@ -126,6 +126,15 @@ def _print_prediction(
     from edgekd import measuring
     from edgekd.strict import to_mapping
 
+    if target == "all":
+        if explain or threads:
+            raise click.UsageError("--target all: name one target for --explain or --threads")
+        found_everywhere = measuring.predict_everywhere(model)
+        if as_json:
+            click.echo(json.dumps([to_mapping(latency) for latency in found_everywhere], indent=1))
+        else:
+            click.echo("\n".join(measuring.everywhere_lines(found_everywhere)))
+        return
     latency = measuring.predict_file_latency(model, target, threads)
     costs = measuring.explain(model, target, threads) if explain else []
     if as_json:

@@ -179,5 +179,8 @@ def test_a_calibration_moves_the_prediction_and_narrows_it() -> None:
     assert after.median_ms == pytest.approx(1.5 * before.median_ms, rel=0.1)
     assert after.high_ms / after.low_ms < 0.7 * before.high_ms / before.low_ms
     assert (before.note, after.note) == ("uncalibrated", "calibrated with 1 network")
+    other = predict_latency(net, device, threads=1)
+    assert other.note == "uncalibrated"
+    assert other.high_ms / other.low_ms > 1.2 * after.high_ms / after.low_ms
     larger = predict_latency(network(96), device)
     assert larger.median_ms == pytest.approx(after.median_ms * (96 / 64) ** 2, rel=0.15)
