@@ -110,7 +110,11 @@ def test_a_classifier_of_small_images_keeps_its_input() -> None:
 @pytest.mark.parametrize(
     ("budget", "changes", "message"),
     [
-        (0.001, {}, "the smallest student, edgedet-n0.5 at 96x128, is predicted to take"),
+        (
+            0.001,
+            {"input.height": 96, "input.width": 128},
+            "smallest student, edgedet-n0.5 at 96x128",
+        ),
         (5.0, {"student.architecture": "same"}, "'same' has one size"),
         (5.0, {"target": "host"}, "no latency is predicted for 'host'"),
     ],
