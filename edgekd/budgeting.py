@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.benchmark.predict import WITHIN_90, Outlook, outlook
+from edgekd.benchmark.predict import Outlook, outlook
 from edgekd.device import Device
 from edgekd.errors import RecipeError, RunError
 from edgekd.files import write_atomic
@@ -196,8 +196,7 @@ def _considered(
         strides=recipe.student.strides if family == "edgedet" else (),
     )
     operators = network_operators(_blank(card), card.input_shape, precision)
-    median, deviation = known.milliseconds(operators)
-    factor = math.exp(WITHIN_90 * deviation)
+    median, low, high = known.interval(operators)
     return Considered(
         architecture=card.architecture,
         height=card.height,
@@ -205,8 +204,8 @@ def _considered(
         macs=sum(operator.macs for operator in operators),
         parameters=sum(operator.parameters for operator in operators),
         median_ms=median,
-        low_ms=median / factor,
-        high_ms=median * factor,
+        low_ms=low,
+        high_ms=high,
         fits=median <= budget,
     )
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from edgekd.benchmark.detector import score
-from edgekd.benchmark.predict import predict_latency
+from edgekd.benchmark.predict import Outlook, outlook
 from edgekd.device import Device
 from edgekd.errors import RecipeError
 from edgekd.files import write_atomic
-from edgekd.modelfile import ModelOperators, Operator, OperatorKind
+from edgekd.modelfile import Operator, OperatorKind
 from edgekd.modelfile.operators import Geometry
 from edgekd.nets.card import readable
 from edgekd.nets.outputs import network_outputs
@@ -157,27 +157,26 @@ def _prepared(shop: Workshop, student: Path) -> GraphModule:
 
 def _prices(folded: GraphModule, device: Device) -> dict[str, float]:
     """Returns what each layer takes longer in float, predicted for the device, in milliseconds."""
-    prices = {}
-    for name, node in layers(folded).items():
-        times = [_predicted(folded, node, device, p) for p in (Precision.FLOAT32, Precision.INT8)]
-        if None not in times:
-            prices[name] = times[0] - times[1]  # type: ignore[operator]
-    return prices
+    known = _outlook(device)
+    if known is None:
+        return {}
+
+    def milliseconds(node: Node, precision: Precision) -> float:
+        return known.milliseconds((_operator(folded, node, precision),))[0]
+
+    return {
+        name: milliseconds(node, Precision.FLOAT32) - milliseconds(node, Precision.INT8)
+        for name, node in layers(folded).items()
+    }
 
 
-def _predicted(
-    graph: GraphModule, node: Node, device: Device, precision: Precision
-) -> float | None:
+def _outlook(device: Device) -> Outlook | None:
+    """Returns what is known of the first runtime that computes in int8; None where of none."""
     for model_format in (Format.TFLITE, Format.ONNX):
-        alone = ModelOperators(
-            path=Path(node.name),
-            format=model_format,
-            operators=(_operator(graph, node, precision),),
-            size_bytes=0,
-        )
-        latency = predict_latency(alone, device) if model_format in device.runtimes else None
-        if latency is not None:
-            return latency.median_ms
+        if device.allows(model_format, Precision.INT8):
+            known = outlook(device, model_format)
+            if known is not None:
+                return known
     return None
 
 

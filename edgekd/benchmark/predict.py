@@ -80,6 +80,12 @@ class Outlook:
             scatter = max(scatter, costs.scatter)
         return total, float(np.sqrt(variance + scatter**2))
 
+    def interval(self, operators: tuple[Operator, ...]) -> tuple[float, float, float]:
+        """Returns the latency in ms, and the ends of its 90 % interval."""
+        median, deviation = self.milliseconds(operators)
+        factor = float(np.exp(WITHIN_90 * deviation))
+        return median, median / factor, median * factor
+
     def _parts(
         self, operators: tuple[Operator, ...]
     ) -> list[tuple[Precision, NDArray[np.float64]]]:
@@ -163,8 +169,7 @@ def predict_latency(
     known = outlook(device, model.format, threads=threads)
     if known is None:
         return None
-    median, deviation = known.milliseconds(model.operators)
-    factor = float(np.exp(WITHIN_90 * deviation))
+    median, low, high = known.interval(model.operators)
     return Latency(
         basis=Basis.PREDICTED,
         where=device.id,
@@ -173,8 +178,8 @@ def predict_latency(
         delegate=runtime.delegate,
         threads=device.threads_in(runtime) if threads is None else threads,
         median_ms=median,
-        low_ms=median / factor,
-        high_ms=median * factor,
+        low_ms=low,
+        high_ms=high,
         note=_note(known, model.precision),
         conditions={
             "power mode": device.power_mode.name,
