@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.on_board import Protocol, as_latency, measure
+from edgekd.board.transport import on_this_computer
 from edgekd.data.demo import render_scene
 from edgekd.device import load_device
 from edgekd.export.stage import Graphs, export_files
-from edgekd.modelfile.runner import open_runner
 from edgekd.nets.card import Card, build
 from edgekd.nets.tap import TappedNet
 from edgekd.quantize import graph as graphs
@@ -60,10 +60,8 @@ def timed(artifacts: tuple[Artifact, ...]) -> dict[str, Latency]:
     best: dict[str, Latency] = {}
     for _ in range(ROUNDS):
         for artifact in artifacts:
-            runner = open_runner(artifact.path, threads=1)
-            shape = [size or 1 for size in runner.input.shape]
-            values = np.zeros(shape, dtype=runner.input.dtype)
-            latency = measure_latency(runner, values, warmup=20, runs=200)
+            with on_this_computer() as work:
+                latency = as_latency(measure(work, artifact.path, Protocol(runs=200)))
             name = artifact.path.name
             if name not in best or latency.median_ms < best[name].median_ms:
                 best[name] = latency

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
-from edgekd.benchmark.latency import measure_latency
+from edgekd.benchmark.on_board import Protocol, as_latency, measure
 from edgekd.benchmark.predict import predict_latency
-from edgekd.data.image import read_image
+from edgekd.board.transport import on_this_computer
 from edgekd.device import Device
 from edgekd.machine import is_x86
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
@@ -121,7 +122,7 @@ class Assessment:
                 size_bytes=artifact.size_bytes,
                 path=str(artifact.path),
                 metrics=None if predictions is None else score(self.dataset, predictions),
-                measured=time_file(model, self.dataset, self.options) if fair else None,
+                measured=time_file(artifact.path, self.options) if fair else None,
                 predicted=predict_latency(read_operators(artifact.path), self.device)
                 if board
                 else None,
@@ -246,21 +247,17 @@ def _fair_here(artifact: Artifact) -> bool:
     return not (is_x86() and slow_form and artifact.form == "board")
 
 
-def time_file(model: FileModel, dataset: Dataset, options: BenchmarkSection) -> Latency:
-    """Returns the latency of an opened file on this computer, on a real image of the set."""
-    image = read_image(dataset.samples[0], model.contract.input.channels)
-    detects = model.contract.task is Task.DETECTION and model.readable
-    tensor, placement = model.preprocess(image)
-    return measure_latency(
-        model.runner,
-        tensor,
+def time_file(path: Path, options: BenchmarkSection) -> Latency:
+    """Returns the latency of a file on this computer, timed as on a board."""
+    protocol = Protocol(
+        threads=options.threads,
         warmup=options.warmup,
+        warmup_seconds=min(options.seconds, Protocol().warmup_seconds),
         runs=options.runs,
-        pre=lambda: model.preprocess(image)[0],
-        post=(lambda outputs: model.postprocess(outputs, placement, image.shape, 0.05))
-        if detects
-        else None,
+        seconds=options.seconds,
     )
+    with on_this_computer() as work:
+        return as_latency(measure(work, path, protocol))
 
 
 def compared(assessment: Assessment) -> tuple[Comparison, ...]:

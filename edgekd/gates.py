@@ -139,7 +139,9 @@ def _latency(row: ModelRow, target: str, limit: float) -> Verdict:
         return False, f"unknown: neither measured on {target} nor predicted"
     figure = f"{figures.milliseconds(latency.median_ms)} ms, {latency.basis.value}"
     if latency.basis is Basis.PREDICTED:
-        figure += f" {figures.predicted_range(latency)}, {latency.note}"
+        figure += f" {figures.predicted_range(latency)}"
+    if latency.note:
+        figure += f", {latency.note}"
     return latency.median_ms <= limit, figure
 
 

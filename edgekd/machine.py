@@ -1,11 +1,10 @@
-"""What is known of the computer that a measurement runs on, and pinning to its fastest cores."""
+"""What is known of the computer that this runs on."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -71,42 +70,6 @@ def conditions(root: Path = _ROOT) -> dict[str, str]:
     if load:
         known["load_1min"] = load[0]
     return {name: value for name, value in known.items() if value}
-
-
-def fastest_cpus(count: int, root: Path = _ROOT) -> tuple[int, ...]:
-    """Returns the ``count`` CPUs with the highest clock among those this process may use."""
-    if not hasattr(os, "sched_getaffinity"):
-        return ()
-
-    def clock(cpu: int) -> int:
-        text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq").strip()
-        return int(text) if text.isdigit() else 0
-
-    allowed = sorted(os.sched_getaffinity(0), key=lambda cpu: (-clock(cpu), cpu))
-    return tuple(sorted(allowed[:count]))
-
-
-@contextmanager
-def pinned(cpus: tuple[int, ...]) -> Iterator[None]:
-    """Keeps every thread of this process on the given CPUs, then lets each go where it might.
-
-    The runtimes' worker threads exist before a measurement starts, so each is pinned by its id.
-    """
-    before: dict[int, set[int]] = {}
-    for thread in _threads() if cpus else ():
-        with suppress(OSError):  # It ended in between.
-            before[thread] = os.sched_getaffinity(thread)
-            os.sched_setaffinity(thread, cpus)
-    try:
-        yield
-    finally:
-        for thread, allowed in before.items():
-            with suppress(OSError):
-                os.sched_setaffinity(thread, allowed)
-
-
-def _threads() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
 
 
 def entries(path: Path) -> Iterator[tuple[str, str]]:

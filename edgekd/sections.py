@@ -393,19 +393,22 @@ class BenchmarkSection:
     Attributes:
         threads: Of the runtime; pinned.
         warmup: Untimed runs before.
-        runs: Timed runs.
+        runs: Timed runs, at least.
+        seconds: That they take, at least.
         bootstrap: Resamples of the paired intervals.
     """
 
     threads: int = 1
     warmup: int = 10
     runs: int = 100
+    seconds: float = 1.0
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
         _in_range("threads", self.threads, 1, 256)
         _in_range("warmup", self.warmup, 5, 10**5)
         _in_range("runs", self.runs, 50, 10**6)
+        _in_range("seconds", self.seconds, 0.0, 600.0)
         _in_range("bootstrap", self.bootstrap, 100, 10**5)
 
 

@@ -183,7 +183,8 @@ def finished_run(
         "--teacher", str(teacher_file), "--input", "96x128", "--steps", "6", "--qat-steps", "4",
         "--batch-size", "4", "--baseline", "--out", str(folder), "--torch-device", "cpu",
         "--set", "export.proof_images=4", "--set", "benchmark.bootstrap=100",
-        "--set", "benchmark.runs=50", "--set", "quantize.calibration_images=8",
+        "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
+        "--set", "quantize.calibration_images=8",
         "--set", "report.exhibits=2",
     ]  # fmt: skip
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)

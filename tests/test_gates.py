@@ -32,7 +32,8 @@ def metrics(person: float, car: float) -> DetectionMetrics:
 def latency(basis: Basis, median_ms: float) -> Latency:
     return Latency(
         basis=basis, where="x", runtime="litert", runtime_version="2", delegate="xnnpack",
-        threads=1, median_ms=median_ms, low_ms=1.0, high_ms=9.0, note="uncalibrated",
+        threads=1, median_ms=median_ms, low_ms=1.0, high_ms=9.0,
+        note="uncalibrated" if basis is Basis.PREDICTED else "",
     )  # fmt: skip
 
 

@@ -225,7 +225,8 @@ def small_run(data: Path, teacher: Path, cache: Path, out: Path) -> list[str]:
         "--set", f"teacher.cache={cache}", "--set", "teacher.cache_views=2",
         "--set", "distill.training.checkpoint_s=0", "--set", "quantize.training.checkpoint_s=0",
         "--set", "export.proof_images=3", "--set", "benchmark.bootstrap=100",
-        "--set", "benchmark.runs=50", "--set", "quantize.calibration_images=4",
+        "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
+        "--set", "quantize.calibration_images=4",
         "--set", "report.exhibits=1",
     ]  # fmt: skip
 

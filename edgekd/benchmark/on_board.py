@@ -25,7 +25,7 @@ from edgekd.board.transport import ANDROID_TEMPORARY, Workspace, last_line
 from edgekd.errors import ModelError, RunError
 from edgekd.modelfile.contract import read_contract
 from edgekd.strict import to_mapping
-from edgekd.types import Basis
+from edgekd.types import Basis, Latency
 
 BUSY_CPUS = 0.25
 """CPUs kept busy by other processes, from which on a board counts as busy."""
@@ -57,13 +57,15 @@ class Protocol:
 
     Attributes:
         threads: Of the runtime.
-        warmup: Untimed runs, at least; they take at least half a second.
+        warmup: Untimed runs, at least.
+        warmup_seconds: They take so long, at least: a governor needs it to raise the clock.
         runs: Timed runs, at least.
-        seconds: For so long, at least.
+        seconds: They take so long, at least.
     """
 
     threads: int = 1
     warmup: int = 10
+    warmup_seconds: float = 0.5
     runs: int = 60
     seconds: float = 3.0
 
@@ -116,8 +118,9 @@ def measure(work: Workspace, model: Path, protocol: Protocol) -> BoardMeasuremen
     """
     command = [
         work.python, "agent.py", "time", model.name, "--threads", str(protocol.threads),
-        "--warmup", str(protocol.warmup), "--runs", str(protocol.runs),
-        "--seconds", str(protocol.seconds), *_push_with_contract(work, model),
+        "--warmup", str(protocol.warmup), "--warmup-seconds", str(protocol.warmup_seconds),
+        "--runs", str(protocol.runs), "--seconds", str(protocol.seconds),
+        *_push_with_contract(work, model),
     ]  # fmt: skip
     found = _answer(work, command)
     before, after = board_state(found["before"]), board_state(found["after"])
@@ -289,6 +292,39 @@ class BoardCompute:
                     [archive[f"{index}/{output}"] for output in range(count)]
                     for index in range(len(tensors))
                 ]
+
+
+def as_latency(found: BoardMeasurement) -> Latency:
+    """Returns a measurement as the row of a report has it.
+
+    Raises:
+        RunError: The program that timed it told no median.
+    """
+    timing = found.timing
+    if timing.median_ms is None:
+        raise RunError(f"{found.where}: {found.runtime} told no median")
+    before, after = found.before.described(), found.after.described()
+    state = {
+        name: text if before.get(name, text) == text else f"{before[name]} to {text}"
+        for name, text in after.items()
+        if name != "board"
+    }
+    return Latency(
+        basis=Basis.MEASURED,
+        where=found.where,
+        runtime=found.runtime,
+        runtime_version=found.runtime_version,
+        delegate=found.delegate,
+        threads=found.threads,
+        median_ms=timing.median_ms,
+        p90_ms=timing.percentiles_ms.get(90),
+        p99_ms=timing.percentiles_ms.get(99),
+        runs=timing.runs or 0,
+        pre_ms=found.pre_ms,
+        post_ms=found.post_ms,
+        conditions=state | {"cpus": ",".join(map(str, found.cpus)) or "not pinned"},
+        note="; ".join((*(f"INVALID: {reason}" for reason in found.invalid), *found.notes)),
+    )
 
 
 def measurement_lines(found: BoardMeasurement) -> list[str]:

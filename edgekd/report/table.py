@@ -91,7 +91,7 @@ def predicted(rows: Sequence[ModelRow]) -> tuple[tuple[ModelRow, Latency], ...]:
 
 
 def conditions(latency: Latency) -> str:
-    """Returns where and how a latency was taken: host, threads, runtime, delegate, runs."""
+    """Returns where and how a latency was taken, and what was wrong with a measured one."""
     parts = [
         latency.where,
         f"{latency.runtime} {latency.runtime_version}".strip(),
@@ -99,6 +99,7 @@ def conditions(latency: Latency) -> str:
         f"{latency.threads} thread" + ("s" if latency.threads != 1 else ""),
         f"{latency.runs} runs" if latency.runs else "",
         *(f"{name} {value}" for name, value in latency.conditions.items()),
+        latency.note if latency.basis is Basis.MEASURED else "",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,16 @@ from click.testing import CliRunner
 
 import edgekd.agent
 from edgekd.benchmark.on_board import (
+    BoardMeasurement,
     Protocol,
+    as_latency,
     measure,
     measure_with_benchmark_model,
     measure_with_trtexec,
     measurement_lines,
 )
+from edgekd.board.logs import Timing
+from edgekd.board.state import BoardState
 from edgekd.board.transport import on_this_computer, over_ssh
 from edgekd.cli import main
 from edgekd.errors import ModelError, RunError
@@ -150,6 +155,29 @@ def test_a_throttled_run_is_marked(finished_run, board) -> None:
         found = measure(work, models(finished_run)["int8.tflite"], QUICK)
     assert found.invalid == ("throttled",)
     assert measurement_lines(found)[-1] == "  INVALID: throttled"
+    latency = as_latency(found)
+    assert latency.median_ms == found.timing.median_ms
+    assert latency.p90_ms == found.timing.percentiles_ms[90]
+    assert latency.runs == 12
+    assert latency.note.startswith("INVALID: throttled")
+    assert latency.conditions["throttled"] == "throttled"
+    assert latency.conditions["cpus"] == ",".join(map(str, found.cpus))
+
+
+def test_a_row_says_what_changed_meanwhile_and_needs_a_median() -> None:
+    found = BoardMeasurement(
+        where="Pi", runtime="r", runtime_version="1", delegate="", threads=4,
+        timing=Timing(median_ms=2.0, runs=7, percentiles_ms={}),
+        before=BoardState(model="Pi", temperature_c=50.0, load=0.5),
+        after=BoardState(model="Pi", temperature_c=61.5, load=0.5),
+    )  # fmt: skip
+    assert as_latency(found).conditions == {
+        "temperature_c": "50.0 to 61.5",
+        "load_1min": "0.50",
+        "cpus": "not pinned",
+    }
+    with pytest.raises(RunError, match="Pi: r told no median"):
+        as_latency(replace(found, timing=Timing(mean_ms=2.0, percentiles_ms={})))
 
 
 def test_a_busy_board_is_said(finished_run) -> None:
