@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.benchmark.advice import operator_costs
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.on_board import Protocol, as_latency, measure
-from edgekd.benchmark.predict import predict_latency
+from edgekd.benchmark.predict import outlook, predict_everywhere, predict_latency
 from edgekd.board.transport import on_this_computer
 from edgekd.device import Device
 from edgekd.machine import is_x86
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
-from edgekd.modelfile import read_operators
+from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import peak_memory
 from edgekd.progress import Progress
 from edgekd.sections import BenchmarkSection
@@ -33,6 +34,7 @@ from edgekd.types import (
     Interval,
     Latency,
     ModelRow,
+    OperatorCost,
     Precision,
     Sample,
     Setback,
@@ -111,6 +113,7 @@ class Assessment:
             predictions = predict_file(model, self.dataset, progress, title)
             self.predictions[key] = predictions
         board, fair = artifact.form == "board", _fair_here(artifact)
+        network = read_operators(artifact.path)
         self.rows.append(
             ModelRow(
                 key=key,
@@ -123,9 +126,9 @@ class Assessment:
                 path=str(artifact.path),
                 metrics=None if predictions is None else score(self.dataset, predictions),
                 measured=time_file(artifact.path, self.options) if fair else None,
-                predicted=predict_latency(read_operators(artifact.path), self.device)
-                if board
-                else None,
+                predicted=predict_latency(network, self.device) if board else None,
+                everywhere=predict_everywhere(network) if board else (),
+                operators=_operators(network, self.device) if board else (),
                 memory_bytes=peak_memory(artifact.path, int8_native=model.contract.int8_native),
             )
         )
@@ -245,6 +248,14 @@ def _fair_here(artifact: Artifact) -> bool:
         return False
     slow_form = artifact.format is Format.ONNX and artifact.precision is Precision.INT8
     return not (is_x86() and slow_form and artifact.form == "board")
+
+
+def _operators(network: ModelOperators, device: Device) -> tuple[OperatorCost, ...]:
+    """Returns what every operator that takes time is predicted to take, dearest first."""
+    known = outlook(device, network.format)
+    if known is None or predict_latency(network, device) is None:
+        return ()
+    return tuple(cost for cost in operator_costs(network.operators, known) if cost.ms > 0)
 
 
 def time_file(path: Path, options: BenchmarkSection) -> Latency:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.benchmark.advice import OperatorCost, operator_costs
+from edgekd.benchmark.advice import operator_costs
 from edgekd.benchmark.costs import CLASSES, work_of_all
 from edgekd.benchmark.kernels import (
     Latencies,
@@ -23,16 +23,22 @@ from edgekd.benchmark.on_board import (
     measure_with_benchmark_model,
     measure_with_trtexec,
 )
-from edgekd.benchmark.predict import engine_speed, kernel_fills, outlook, predict_latency
+from edgekd.benchmark.predict import (
+    engine_speed,
+    kernel_fills,
+    outlook,
+    predict_everywhere,
+    predict_latency,
+)
 from edgekd.board.cores import instructions
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
-from edgekd.device import Device, list_devices, load_device
+from edgekd.device import Device, load_device
 from edgekd.errors import EdgeKDError, RecipeError, RunError
 from edgekd.files import sha256_of
 from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import try_out
 from edgekd.strict import from_mapping
-from edgekd.types import Format, Latency
+from edgekd.types import Format, Latency, OperatorCost
 from edgekd.yamlfile import read_yaml
 
 LITERT = frozenset({"litert", "tflite-runtime", "tflite benchmark_model"})
@@ -58,15 +64,13 @@ def predict_file_latency(model: Path, target: str, threads: int | None = None) -
     return predicted
 
 
-def predict_everywhere(model: Path) -> list[Latency]:
+def predict_file_everywhere(model: Path) -> tuple[Latency, ...]:
     """Returns the latency on every profile that executes the file and predicts one, least first.
 
     Raises:
         ModelError: The file cannot be read.
     """
-    network = read_operators(model)
-    found = (predict_latency(network, device) for device in list_devices())
-    return sorted(filter(None, found), key=lambda latency: latency.median_ms)
+    return predict_everywhere(read_operators(model))
 
 
 def everywhere_lines(found: Sequence[Latency]) -> list[str]:

@@ -333,6 +333,27 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OperatorCost:
+    """What an operator is predicted to take.
+
+    Attributes:
+        native: Operator type in the file.
+        precision: What it computes in there.
+        output: Shape of its first output.
+        share: Of the network's latency, in [0, 1].
+        cheaper: What would take less, with what it would save; empty where nothing simple would.
+    """
+
+    name: str
+    native: str
+    precision: Precision
+    output: tuple[int, ...]
+    ms: float
+    share: float
+    cheaper: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRow:
     """One model in the result table: a network before export, or an exported file.
 
@@ -347,6 +368,8 @@ class ModelRow:
         metrics: Accuracy on the validation split, computed by ``runtime``.
         measured: Latency measured, None where nothing was timed.
         predicted: Latency predicted for the target, None where there is no prediction.
+        everywhere: Latency predicted for every profile that executes the file, least first.
+        operators: What each is predicted to take on the target, dearest first.
         memory_bytes: How far the resident memory of a process rises while it opens and runs the
             file, measured where the run was made; None where that was not measured.
     """
@@ -362,6 +385,8 @@ class ModelRow:
     metrics: DetectionMetrics | ClassificationMetrics | None
     measured: Latency | None = None
     predicted: Latency | None = None
+    everywhere: tuple[Latency, ...] = ()
+    operators: tuple[OperatorCost, ...] = ()
     memory_bytes: int | None = None
 
 

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgekd.benchmark.predict import Outlook
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import Precision
+from edgekd.types import OperatorCost, Precision
 
 WORTH = 0.2
 """Share of an operator's time from which on saving it is worth a word."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OperatorCost:
-    """What an operator is predicted to take.
-
-    Attributes:
-        native: Operator type in the file.
-        precision: What it computes in there.
-        output: Shape of its first output.
-        share: Of the network's latency, in [0, 1].
-        cheaper: What would take less, with what it would save; empty where nothing simple would.
-    """
-
-    name: str
-    native: str
-    precision: Precision
-    output: tuple[int, ...]
-    ms: float
-    share: float
-    cheaper: str
 
 
 def operator_costs(operators: tuple[Operator, ...], known: Outlook) -> list[OperatorCost]:

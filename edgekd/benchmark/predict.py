@@ -17,7 +17,7 @@ from edgekd.benchmark.kernels import (
     load_kernels,
     load_latencies,
 )
-from edgekd.device import Cluster, Device, Gpu, Memory, Runtime
+from edgekd.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
 from edgekd.types import Basis, Format, Latency, Precision
 
@@ -143,6 +143,16 @@ def outlook(device: Device, model_format: Format, *, threads: int | None = None)
         ),
         calibrated=calibrated,
     )
+
+
+def predict_everywhere(model: ModelOperators) -> tuple[Latency, ...]:
+    """Returns the latency on every profile that executes the file and predicts one, least first.
+
+    Raises:
+        DeviceError: As `outlook`.
+    """
+    found = (predict_latency(model, device) for device in list_devices())
+    return tuple(sorted(filter(None, found), key=lambda latency: latency.median_ms))
 
 
 def predict_latency(

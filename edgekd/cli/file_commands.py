@@ -129,7 +129,7 @@ def _print_prediction(
     if target == "all":
         if explain or threads:
             raise click.UsageError("--target all: name one target for --explain or --threads")
-        found_everywhere = measuring.predict_everywhere(model)
+        found_everywhere = measuring.predict_file_everywhere(model)
         if as_json:
             click.echo(json.dumps([to_mapping(latency) for latency in found_everywhere], indent=1))
         else:

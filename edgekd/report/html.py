@@ -73,6 +73,8 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "chosen": next((item for item in record.considered if item.chosen), None),
         "curves": _curves(record),
         "latency_plots": _latency_plots(record),
+        "everywhere_plot": _everywhere_plot(record),
+        "operators_plot": _operators_plot(record),
         "metrics_titles": _titles(figures.TASK_METRICS[record.task]),
         "metrics": _metrics(record),
         "change_plot": _change_plot(record),
@@ -175,6 +177,24 @@ def _latency_plots(record: RunRecord) -> list[str]:
             model = (row.name, latency.median_ms, accuracy * 100)
             places.setdefault(latency.where, []).append(model)
     return [plots.latency_plot(where, metric, models) for where, models in places.items()]
+
+
+def _everywhere_plot(record: RunRecord) -> str:
+    """Returns the files' latencies on every profile, each file with the accuracy that it has."""
+    metric = table.accuracy_names(record.task)[0]
+    models = {
+        f"{row.name}, {figures.points(row.metrics, metric)} points": row.everywhere
+        for row in record.rows
+        if row.everywhere
+    }
+    return plots.everywhere_plot(figures.METRIC_TITLES[metric], models) if models else ""
+
+
+def _operators_plot(record: RunRecord) -> str:
+    row = _shipped(record)
+    if row is None or not row.operators:
+        return ""
+    return plots.operators_plot(record.target, row.name, row.operators)
 
 
 def _metrics(record: RunRecord) -> list[tuple[ModelRow, list[str]]]:

@@ -7,6 +7,7 @@ page, a dark page and paper.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from edgekd.report.figures import METRIC_TITLES
-from edgekd.types import Considered
+from edgekd.types import Considered, Latency, OperatorCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,6 +147,87 @@ def latency_plot(where: str, metric: str, models: Sequence[tuple[str, float, flo
     said = "; ".join(f"{name}: {ms:.3g} ms, {points:.2f} points" for name, ms, points in models)
     alternative = f"Accuracy against latency measured on {where}. {said}"
     return _svg(f"latency-{where}", (9, 3.4), draw, alternative)
+
+
+def everywhere_plot(metric: str, models: Mapping[str, Sequence[Latency]]) -> str:
+    """Returns predicted latencies with their 90 % intervals: a line a device, a colour a model."""
+    least: dict[str, float] = {}
+    for latencies in models.values():
+        for one in latencies:
+            least[one.where] = min(one.median_ms, least.get(one.where, math.inf))
+    devices = sorted(least, key=lambda name: (least[name], name))
+    thickness = 0.8 / len(models)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for index, (name, latencies) in enumerate(models.items()):
+            places = [
+                devices.index(one.where) + (index + 0.5) * thickness - 0.4 for one in latencies
+            ]
+            times = [one.median_ms for one in latencies]
+            spans = [
+                (
+                    one.median_ms - (one.low_ms or one.median_ms),
+                    (one.high_ms or one.median_ms) - one.median_ms,
+                )
+                for one in latencies
+            ]
+            axes.errorbar(
+                times,
+                places,
+                xerr=[list(side) for side in zip(*spans, strict=True)],
+                linestyle="none",
+                elinewidth=1,
+                marker=_MARKERS[index % len(_MARKERS)],
+                markersize=4,
+                color=_SERIES[index % len(_SERIES)],
+                label=_short(name, 60),
+            )
+        axes.set_xscale("log")
+        _plain_ticks(axes)
+        axes.set_yticks(range(len(devices)), [_short(name) for name in devices])
+        axes.set_ylim(len(devices) - 0.5, -0.5)
+        axes.set_xlabel("latency in ms, predicted, with the 90 % interval")
+        axes.legend(
+            title=metric,
+            title_fontsize=8.5,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            fontsize=8.5,
+        )
+
+    height = 1.4 + 0.2 * len(models) + len(devices) * max(0.24, 0.09 * len(models))
+    said = "; ".join(f"{name}: {least[name]:.3g} ms" for name in devices)
+    alternative = f"Predicted latency on every device profile, the fastest file of each: {said}"
+    return _svg("everywhere", (9, height), draw, alternative)
+
+
+def operators_plot(target: str, model: str, costs: Sequence[OperatorCost], shown: int = 15) -> str:
+    """Returns what the dearest operators of a model are predicted to take, and all others."""
+    names = [
+        f"{c.native} {'x'.join(map(str, c.output))} {c.precision.value}" for c in costs[:shown]
+    ]
+    times = [cost.ms for cost in costs[:shown]]
+    if costs[shown:]:
+        names.append(f"{len(costs) - shown} others")
+        times.append(sum(cost.ms for cost in costs[shown:]))
+    total = sum(cost.ms for cost in costs)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        colours = [_SERIES[0]] * min(shown, len(costs)) + [_GRID]
+        bars = axes.barh(range(len(times)), times, 0.7, color=colours[: len(times)])
+        labels = [f"{ms:.3g} ms, {ms / total:.0%}" for ms in times]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
+        axes.set_yticks(range(len(names)), [_short(name, 60) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.margins(x=0.2)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(f"ms of {model}, predicted for {_short(target, 60)}")
+
+    said = "; ".join(f"{name}: {ms:.3g} ms" for name, ms in zip(names, times, strict=True))
+    size = (9, 0.9 + 0.26 * len(names))
+    return _svg("operators", size, draw, f"Predicted latency by operator of {model}. {said}")
 
 
 def change_plot(changes: Mapping[str, Mapping[str, float]]) -> str:

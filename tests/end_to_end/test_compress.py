@@ -78,6 +78,14 @@ def test_every_proof_passes_and_every_row_is_there(finished_run) -> None:
     assert timed <= {r.key for r in measured} <= timed | {"int8-onnx"}
     assert all(r.measured.basis == "measured" and r.measured.runs == 50 for r in measured)
     assert all(r.predicted.basis == "predicted" for r in record.rows if r.predicted)
+    assert {r.key for r in record.rows if r.everywhere} == {
+        "float-onnx", "float-tflite", "int8-onnx", "int8-tflite",
+    }  # fmt: skip
+    for r in record.rows:
+        if r.predicted:
+            assert r.predicted in r.everywhere
+            total = sum(cost.ms for cost in r.operators)
+            assert total == pytest.approx(r.predicted.median_ms, rel=1e-6)
 
 
 def test_the_same_command_again_repeats_no_finished_stage(finished_run) -> None:

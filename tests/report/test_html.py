@@ -11,7 +11,7 @@ import pytest
 
 from edgekd.errors import RunError
 from edgekd.report.html import render_html, write_html
-from edgekd.types import RunRecord
+from edgekd.types import OperatorCost, Precision, RunRecord
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "path", "use", "rect"}
@@ -161,6 +161,24 @@ def test_every_picture_has_words(page: Page) -> None:
     drawings = [found for tag, found in page.tags if tag == "svg"]
     assert len(drawings) == 6
     assert all(found["role"] == "img" and found["aria-label"] for found in drawings)
+
+
+def test_predictions_are_drawn_by_operator_and_for_every_profile(record: RunRecord) -> None:
+    *others, shipped = record.rows
+    cost = OperatorCost(
+        name="head/conv", native="CONV_2D", precision=Precision.INT8, output=(1, 8, 8, 4),
+        ms=7.5, share=1.0, cheaper="",
+    )  # fmt: skip
+    assert shipped.predicted is not None
+    known = replace(shipped, everywhere=(shipped.predicted,), operators=(cost,))
+    text = render_html(replace(record, rows=(*others, known)))
+    words = re.findall(r'aria-label="(Predicted latency (?:by|on)[^"]*)"', text)
+    assert words == [
+        "Predicted latency by operator of Student int8 TFLite. CONV_2D 1x8x8x4 int8: 7.5 ms",
+        "Predicted latency on every device profile, the fastest file of each: "
+        "raspberry-pi-4: 11.9 ms",
+    ]
+    assert "Student int8 TFLite, 36.12 points" in text
 
 
 def test_times_of_two_machines_share_no_plot(record: RunRecord) -> None:
