@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,7 +26,7 @@ from edgekd.nets.own import OwnNet, call_factory, is_own, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.nets.transfer import transfer
 from edgekd.progress import Progress
-from edgekd.quantize.graph import folded_graph
+from edgekd.quantize.graph import copied, folded_graph
 from edgekd.recipe import Recipe
 from edgekd.runfolder import RunFolder
 from edgekd.sections import FitOptions, MethodChoice, QuantizeSection
@@ -129,7 +128,7 @@ class Workshop:
             tapped = TappedNet(net, net.taps)  # type: ignore[arg-type]
             self.exported[checkpoint] = folded_graph(tapped.eval(), example)
         # A copy takes a hundredth of the time of an export.
-        return copy.deepcopy(self.exported[checkpoint]).to(self.torch_device)
+        return copied(self.exported[checkpoint]).to(self.torch_device)
 
     def _own(self, source: str) -> OwnNet:
         own = self.card.own

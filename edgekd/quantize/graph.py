@@ -56,10 +56,16 @@ def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
     return graph.requires_grad_(True)
 
 
+def copied(graph: GraphModule) -> GraphModule:
+    """Returns a copy of a graph that shares nothing with it."""
+    with quietly():
+        return copy.deepcopy(graph)
+
+
 def prepared(graph: GraphModule, scheme: Quantization) -> GraphModule:
     """Returns a copy of a folded graph with fake-quantization as the device demands."""
     with quietly():
-        return cast(GraphModule, prepare_qat_pt2e(copy.deepcopy(graph), DeviceQuantizer(scheme)))
+        return cast(GraphModule, prepare_qat_pt2e(copied(graph), DeviceQuantizer(scheme)))
 
 
 @torch.no_grad()
