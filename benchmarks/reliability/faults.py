@@ -23,7 +23,9 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -334,37 +336,95 @@ class Journal:
             stream.write(json.dumps([fault, wrong]) + "\n")
 
 
-def main(work: Path, out: Path, kills: int, moments: int, full: int, unreadable: int) -> None:
-    """Strikes every fault and writes what came of it to ``out``; goes on where it was stopped."""
-    work.mkdir(parents=True, exist_ok=True)
-    import_everything()
-    trial = Trial(work)
-    print(f"{trial.things} writes, renames and fsyncs in the undisturbed run", flush=True)
-    journal = Journal(work / "journal.jsonl", trial.wanted)
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """How many faults of each kind are struck."""
+
+    kills: int
+    full: int
+    unreadable: int
+    moments: int
+
+
+def planned(trial: Trial, numbers: Numbers) -> list[tuple[str, float]]:
+    """Returns every fault by kind and place, the same for the same run."""
     rng = random.Random(0)
-    plan: list[tuple[str, float]] = [("kill", n) for n in spread(trial.things, kills)]
-    plan += [("full", n) for n in spread(trial.things, full)]
-    if unreadable:
-        plan += [("unreadable", n) for n in spread(trial.reads(), unreadable)]
-    plan += [("moment", round(rng.uniform(0.5, 8.0), 3)) for _ in range(moments)]
-    faults = [f"{kind} {at}" for kind, at in plan]
-    for number, (fault, (kind, at)) in enumerate(zip(faults, plan, strict=True), 1):
-        if fault in journal.found:
-            continue
-        wrong = trial.strike_after(at) if kind == "moment" else trial.strike(int(at), kind)
-        journal.note(fault, wrong)
-        print(f"{number}/{len(plan)} {fault}: {wrong or 'same'}", flush=True)
-    failed = {fault: journal.found[fault] for fault in faults if journal.found[fault]}
-    result = {
-        "command": "python benchmarks/reliability/faults.py --work WORK --kills "
-        f"{kills} --moments {moments} --full {full} --unreadable {unreadable}",
-        "things": trial.things,
-        "struck": {kind: sum(k == kind for k, _ in plan) for kind, _ in plan},
-        "different": failed,
+    plan: list[tuple[str, float]] = [("kill", n) for n in spread(trial.things, numbers.kills)]
+    plan += [("full", n) for n in spread(trial.things, numbers.full)]
+    if numbers.unreadable:
+        plan += [("unreadable", n) for n in spread(trial.reads(), numbers.unreadable)]
+    plan += [("moment", round(rng.uniform(0.5, 8.0), 3)) for _ in range(numbers.moments)]
+    return plan
+
+
+def strike_share(work: Path, numbers: Numbers, worker: int, workers: int) -> dict[str, Any]:
+    """Strikes every ``workers``-th fault on a CPU of its own; goes on where it was stopped.
+
+    Returns:
+        ``things`` in the undisturbed run, number ``planned`` of faults in all, and ``found``: what
+        was wrong after each fault of this share.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[worker % len(cpus)]})
+    work.mkdir(parents=True, exist_ok=True)
+    trial = Trial(work)
+    journal = Journal(work / "journal.jsonl", trial.wanted)
+    plan = planned(trial, numbers)
+    found = {}
+    for number, (kind, at) in list(enumerate(plan, 1))[worker::workers]:
+        fault = f"{kind} {at}"
+        if fault not in journal.found:
+            wrong = trial.strike_after(at) if kind == "moment" else trial.strike(int(at), kind)
+            journal.note(fault, wrong)
+            print(f"{number}/{len(plan)} {fault}: {wrong or 'same'}", flush=True)
+        found[fault] = journal.found[fault]
+    return {"things": trial.things, "planned": len(plan), "found": found}
+
+
+def strike_all(work: Path, numbers: Numbers, workers: int) -> dict[str, Any]:
+    """Strikes every fault, the shares side by side; returns what came of it."""
+    shares = []
+    for worker in range(workers):
+        folder = work / f"{worker + 1}-of-{workers}"
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                share = strike_share(folder, numbers, worker, workers)
+                (folder / "share.json").write_text(json.dumps(share))
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        shares.append((child, folder))
+    statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in shares]
+    if any(statuses):
+        raise SystemExit(f"workers ended with {statuses}; start again to go on")
+    told = [json.loads((folder / "share.json").read_text()) for _, folder in shares]
+    if len({share["things"] for share in told}) > 1:
+        raise SystemExit(f"runs differ: {[share['things'] for share in told]} things")
+    found = {fault: wrong for share in told for fault, wrong in share["found"].items()}
+    if len(found) != told[0]["planned"]:
+        raise SystemExit(f"{len(found)} faults struck, {told[0]['planned']} planned")
+    return {
+        "things": told[0]["things"],
+        "struck": dict(Counter(fault.split()[0] for fault in found)),
+        "different": {fault: wrong for fault, wrong in found.items() if wrong},
     }
+
+
+def main(work: Path, out: Path, numbers: Numbers, workers: int) -> None:
+    """Strikes every fault and writes what came of it to ``out``."""
+    import_everything()
+    command = (
+        f"python benchmarks/reliability/faults.py --work WORK --kills {numbers.kills} --moments "
+        f"{numbers.moments} --full {numbers.full} --unreadable {numbers.unreadable}"
+    )
+    result = {"command": command} | strike_all(work, numbers, workers)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
-    sys.exit(bool(failed))
+    sys.exit(bool(result["different"]))
 
 
 def import_everything() -> None:
@@ -387,12 +447,16 @@ if __name__ == "__main__":
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--full", type=int, default=50)
     parser.add_argument("--unreadable", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     main(
         options.work,
         options.out,
-        options.kills,
-        options.moments,
-        options.full,
-        options.unreadable,
+        Numbers(
+            kills=options.kills,
+            full=options.full,
+            unreadable=options.unreadable,
+            moments=options.moments,
+        ),
+        options.workers,
     )
