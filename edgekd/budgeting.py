@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,17 +18,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.benchmark.predict import Outlook, outlook
+from edgekd.benchmark.predict import Outlook, outlook, predict_latency
 from edgekd.device import Device
 from edgekd.errors import RecipeError, RunError
 from edgekd.files import write_atomic
+from edgekd.modelfile import read_operators
 from edgekd.nets.backbone import SCALES
 from edgekd.nets.card import SMALL_PIXELS, Card, build
 from edgekd.nets.operators import network_operators
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe
 from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Considered, Precision, Task
+from edgekd.types import Artifact, Considered, Precision, Task
 
 WIDTHS = (0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
 STEPS = {"width": 1.1, "depth": 1.2, "input": 1.15}
@@ -71,20 +72,62 @@ class _Form:
         return max(steps) - min(steps)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What was chosen for a budget, as the run directory keeps it.
+
+    Attributes:
+        recipe: Hash of the recipe that asked for it.
+        allowed_ms: What a student's prediction might be at most: the budget, or less where the file
+            of an earlier student took longer than predicted.
+        considered: Every student, one of them chosen.
+    """
+
+    recipe: str
+    allowed_ms: float
+    considered: tuple[Considered, ...]
+
+    def __post_init__(self) -> None:
+        if sum(item.chosen for item in self.considered) != 1:
+            raise ValueError("considered: exactly one is to be chosen")
+
+    @property
+    def chosen(self) -> Considered:
+        """The student that was taken."""
+        return next(item for item in self.considered if item.chosen)
+
+
 def fitted_to_budget(
-    recipe: Recipe, device: Device, task: Task, classes: tuple[str, ...], progress: Progress
-) -> tuple[Recipe, tuple[Considered, ...]]:
-    """Returns the recipe with the student and input that its budget buys, and all considered.
+    recipe: Recipe,
+    device: Device,
+    task: Task,
+    classes: tuple[str, ...],
+    progress: Progress,
+    allowed_ms: float | None = None,
+) -> tuple[Recipe, tuple[Considered, ...], float]:
+    """Returns a recipe with the student and input that its budget buys.
 
     The budget becomes a gate as well.
 
+    Args:
+        recipe: One with a budget.
+        device: The target.
+        task: Of the data.
+        classes: Of the data.
+        progress: Shows it.
+        allowed_ms: What the student's prediction may be at most; None for the budget itself.
+
+    Returns:
+        The recipe, all students that were considered, and what was allowed.
+
     Raises:
         RecipeError: The student is not one of EdgeKD's families, nothing is predicted for the
-            device, or the smallest student takes longer than the budget.
+            device, or the smallest student takes longer than is allowed.
     """
     budget = recipe.student.budget_ms
     if budget is None:
-        return recipe, ()
+        raise RecipeError("student.budget_ms: there is none")
+    allowed = budget if allowed_ms is None else allowed_ms
     known = _outlook(recipe, device)
     precision = Precision.FLOAT32 if recipe.quantize.mode == "none" else Precision.INT8
     forms = sorted(_forms(recipe, task), key=lambda form: form.spread)
@@ -94,10 +137,10 @@ def fitted_to_budget(
         for index, form in enumerate(forms):
             if index >= len(in_step) and any(item.fits for _, item in found):
                 break  # The others are worse proportioned.
-            found.append((form, _considered(recipe, form, classes, known, precision, budget)))
+            found.append((form, _considered(recipe, form, classes, known, precision, allowed)))
             if index < len(in_step):
                 meter.update(index + 1)
-    chosen = _best(found, budget, device)
+    chosen = _best(found, allowed, device)
     progress.note(
         f"student for {budget:g} ms on {device.id}: {chosen.architecture} at "
         f"{chosen.height}x{chosen.width}, predicted {chosen.median_ms:.2f} ms "
@@ -110,33 +153,40 @@ def fitted_to_budget(
         input=replace(recipe.input, height=chosen.height, width=chosen.width),
         gates=replace(recipe.gates, budget_ms=budget),
     )
-    return fitted, tuple(replace(item, chosen=item == chosen) for _, item in found)
+    marked = tuple(replace(item, chosen=item == chosen) for _, item in found)
+    return fitted, marked, allowed
 
 
-def keep_considered(folder: Path, considered: tuple[Considered, ...]) -> None:
-    """Writes what was considered into the run directory; nothing, where nothing was."""
-    path = folder / "considered.json"
-    if not considered:
+def fastest_ms(artifacts: Sequence[Artifact], device: Device) -> float | None:
+    """Returns the least latency that is predicted for any file that ships; None without one."""
+    shipped = [a for a in artifacts if a.form == "board" and not a.has_tail]
+    found = [predict_latency(read_operators(a.path), device) for a in shipped]
+    return min((one.median_ms for one in found if one is not None), default=None)
+
+
+def keep_choice(folder: Path, choice: Choice | None) -> None:
+    """Writes what was chosen into the run directory; nothing, where there was no budget."""
+    path = folder / "budget.json"
+    if choice is None:
         path.unlink(missing_ok=True)
         return
-    document = json.dumps([to_mapping(item) for item in considered], indent=1)
-    write_atomic(path, document + "\n")
+    write_atomic(path, json.dumps(to_mapping(choice), indent=1) + "\n")
 
 
-def kept_considered(folder: Path) -> tuple[Considered, ...]:
-    """Returns what `keep_considered` wrote.
+def kept_choice(folder: Path) -> Choice | None:
+    """Returns what `keep_choice` wrote, None where it wrote nothing.
 
     Raises:
         RunError: The file is malformed.
     """
-    path = folder / "considered.json"
+    path = folder / "budget.json"
     if not path.is_file():
-        return ()
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as broken:
         raise RunError(f"{path}: not readable: {broken}") from broken
-    return tuple(from_mapping(Considered, item, str(path), RunError) for item in found)
+    return from_mapping(Choice, found, str(path), RunError)
 
 
 def _outlook(recipe: Recipe, device: Device) -> Outlook:

@@ -12,7 +12,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch.fx import GraphModule
 
 import edgekd
 from edgekd.assessment import TRAINED, Assessment, compared
-from edgekd.budgeting import fitted_to_budget, keep_considered, kept_considered
+from edgekd.budgeting import Choice, fastest_ms, fitted_to_budget, keep_choice, kept_choice
 from edgekd.bundle.write import write_bundle
 from edgekd.bundling import bundle_source
 from edgekd.device import Device, load_device
@@ -51,7 +51,7 @@ from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
 from edgekd.teaching import LEARNT, fit_student
 from edgekd.training.inference import Forward, network_predictions
-from edgekd.types import Artifact, Check, Considered, Exhibit, RunRecord, Setback, Task
+from edgekd.types import Artifact, Check, Exhibit, RunRecord, Setback, Task
 from edgekd.workshop import (
     SAME,
     Workshop,
@@ -89,20 +89,43 @@ def compress(
         RunError: The run directory is in use.
     """
     with _opened(recipe, folder, progress, torch_device) as shop:
-        student = distill(shop)
-        if until == "distill":
+        made = _made(shop, until)
+        while made is not None:
+            smaller = _smaller(recipe, shop, made.files)
+            if smaller is None:
+                break
+            shop, made = smaller, _made(smaller, until)
+        if made is None or until == "export":
             return None
-        floating, integer = quantize(shop, student)
-        if until == "quantize":
-            return None
-        kept = steer(shop, student, floating, integer) if integer else ()
-        files = export(shop, student, floating, integer, kept)
-        if until == "export":
-            return None
-        record = report(shop, benchmark(shop, student, floating, integer, files, kept))
+        measured = benchmark(shop, made.student, made.floating, made.integer, made.files, made.kept)
+        record = report(shop, measured)
         if until != "report":
-            bundle(shop, record, files)
+            bundle(shop, record, made.files)
         return record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made:
+    """What the stages up to export leave behind, as they hand it on."""
+
+    student: Path
+    floating: Path
+    integer: Path | None
+    kept: tuple[str, ...]
+    files: Path
+
+
+def _made(shop: Workshop, until: str) -> _Made | None:
+    """Runs the stages up to export; returns None where the path ends before."""
+    student = distill(shop)
+    if until == "distill":
+        return None
+    floating, integer = quantize(shop, student)
+    if until == "quantize":
+        return None
+    kept = steer(shop, student, floating, integer) if integer else ()
+    files = export(shop, student, floating, integer, kept)
+    return _Made(student=student, floating=floating, integer=integer, kept=kept, files=files)
 
 
 @contextmanager
@@ -113,20 +136,67 @@ def _opened(
     device = load_device(recipe.target)
     require_feasible(recipe, device)
     with RunFolder(folder) as run:
-        recipe = _within_budget(recipe, device, folder, progress)
-        shop = open_workshop(recipe, device, run, progress, torch_device)
-        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
-        yield shop
+        yield _workshop(recipe, device, run, progress, torch_device)
 
 
-def _within_budget(recipe: Recipe, device: Device, folder: Path, progress: Progress) -> Recipe:
-    """Returns the recipe with the student that its latency budget buys, where it has one."""
-    considered: tuple[Considered, ...] = ()
+def _workshop(
+    recipe: Recipe,
+    device: Device,
+    run: RunFolder,
+    progress: Progress,
+    torch_device: torch.device,
+    *,
+    allowed_ms: float | None = None,
+    with_teacher: bool = True,
+) -> Workshop:
+    """Returns what the stages share, with the student that the latency budget buys, if any.
+
+    ``allowed_ms`` is what its prediction may be at most, where the file of an earlier one took
+    longer than predicted; None for what an interrupted run of this recipe had found.
+    """
+    choice, asked = None, _making(recipe, with_gates=True)
     if recipe.student.budget_ms is not None:
-        train = load_split(recipe, recipe.data.train, folder, SilentProgress())
-        recipe, considered = fitted_to_budget(recipe, device, train.task, train.classes, progress)
-    keep_considered(folder, considered)
-    return recipe
+        train = load_split(recipe, recipe.data.train, run.path, SilentProgress())
+        before = kept_choice(run.path)
+        if allowed_ms is None and before is not None and before.recipe == asked:
+            allowed_ms = before.allowed_ms
+        recipe, considered, allowed_ms = fitted_to_budget(
+            recipe, device, train.task, train.classes, progress, allowed_ms
+        )
+        choice = Choice(recipe=asked, allowed_ms=allowed_ms, considered=considered)
+    shop = open_workshop(recipe, device, run, progress, torch_device, with_teacher=with_teacher)
+    keep_choice(run.path, choice)
+    write_atomic(run.path / "recipe.yaml", dump_recipe(recipe))
+    return shop
+
+
+def _smaller(recipe: Recipe, shop: Workshop, files: Path) -> Workshop | None:
+    """Returns a workshop for a smaller student where the files overrun the budget of this one.
+
+    None where they keep to it, and where nothing smaller is to be had: then the gate says so.
+    """
+    budget, choice = recipe.student.budget_ms, kept_choice(shop.run.path)
+    took = fastest_ms(exported_files(files), shop.device)
+    if budget is None or choice is None or took is None or took <= budget:
+        return None
+    shop.progress.note(
+        f"the exported file is predicted to take {took:.2f} ms, over the budget of {budget:g}: "
+        "looking for a smaller student"
+    )
+    # It takes as much longer than its operators were predicted to take as the last one did.
+    allowed = choice.chosen.median_ms * budget / took
+    try:
+        return _workshop(
+            recipe,
+            shop.device,
+            shop.run,
+            shop.progress,
+            shop.torch_device,
+            allowed_ms=allowed,
+        )
+    except RecipeError as nothing:
+        shop.progress.note(str(nothing))
+        return None
 
 
 def train(
@@ -135,9 +205,7 @@ def train(
     """Trains the recipe's student on annotation alone; returns its checkpoint and its row."""
     device = load_device(recipe.target)
     with RunFolder(folder) as run:
-        recipe = _within_budget(recipe, device, folder, progress)
-        shop = open_workshop(recipe, device, run, progress, torch_device, with_teacher=False)
-        write_atomic(folder / "recipe.yaml", dump_recipe(recipe))
+        shop = _workshop(recipe, device, run, progress, torch_device, with_teacher=False)
         checkpoint = _train(shop, "train", {}, recipe.distill.training)
         assessment = Assessment(shop.val, recipe.benchmark, device)
         _assess_checkpoint(shop, assessment, "student", recipe.student.architecture, checkpoint)
@@ -401,7 +469,7 @@ def report(shop: Workshop, measured: RunRecord) -> RunRecord:
     record = replace(
         measured,
         gates=judge(measured, shop.recipe.gates),
-        considered=kept_considered(shop.run.path),
+        considered=choice.considered if (choice := kept_choice(shop.run.path)) else (),
     )
     text = to_json(record)
 
@@ -433,9 +501,9 @@ def bundle(shop: Workshop, record: RunRecord, files: Path) -> Path:
     return shop.run.stage("bundle", inputs, work) / name
 
 
-def _making(recipe: Recipe) -> str:
-    """Returns the hash of what a file is made by; a gate only judges it."""
-    return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates"})
+def _making(recipe: Recipe, *, with_gates: bool = False) -> str:
+    """Returns the hash of what a file is made by; a gate only judges it, unless it steers."""
+    return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates" or with_gates})
 
 
 def _graphs(

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from edgekd.benchmark.predict import outlook
-from edgekd.budgeting import fitted_to_budget, keep_considered, kept_considered
+from edgekd.budgeting import Choice, fitted_to_budget, keep_choice, kept_choice
 from edgekd.cli import main
 from edgekd.data.demo import CLASSES
 from edgekd.device import load_device
@@ -25,7 +25,9 @@ from edgekd.types import Format, Precision, Task
 COUNTED = {OperatorKind.QUANTIZE, OperatorKind.DEQUANTIZE, OperatorKind.MOVE}
 
 
-def fitted(budget: float, target: str = "raspberry-pi-4", **changes: object):
+def fitted(
+    budget: float, target: str = "raspberry-pi-4", allowed: float | None = None, **changes: object
+):
     recipe = override(
         Recipe(),
         {"target": target, "student.budget_ms": budget, "input.height": 128, "input.width": 160}
@@ -33,7 +35,10 @@ def fitted(budget: float, target: str = "raspberry-pi-4", **changes: object):
     )
     family = recipe.student.architecture.partition("-")[0]
     task = Task.DETECTION if family == "edgedet" else Task.CLASSIFICATION
-    return fitted_to_budget(recipe, load_device(target), task, ("a", "b"), SilentProgress())
+    device, classes = load_device(target), ("a", "b")
+    found = fitted_to_budget(recipe, device, task, classes, SilentProgress(), allowed)
+    assert found[2] == (allowed or budget)
+    return found[:2]
 
 
 @pytest.mark.parametrize("name", ["int8.tflite", "float.onnx"])
@@ -125,23 +130,34 @@ def test_a_budget_that_buys_nothing_says_why(budget: float, changes, message: st
         fitted(budget, target, **changes)
 
 
-def test_without_a_budget_nothing_changes() -> None:
-    recipe = Recipe()
-    known = fitted_to_budget(
-        recipe, load_device("jetson"), Task.DETECTION, ("a",), SilentProgress()
-    )
-    assert known == (recipe, ())
+def test_less_may_be_allowed_than_the_budget_which_stays_the_gate() -> None:
+    recipe, considered = fitted(4.0, allowed=2.0)
+    (chosen,) = (item for item in considered if item.chosen)
+    assert chosen.median_ms <= 2.0
+    assert all(item.fits == (item.median_ms <= 2.0) for item in considered)
+    assert recipe.gates.budget_ms == 4.0
 
 
-def test_what_was_considered_is_kept_and_goes_with_the_budget(tmp_path: Path) -> None:
+def test_a_choice_is_kept_and_goes_with_the_budget(tmp_path: Path) -> None:
     _, considered = fitted(2.0)
-    keep_considered(tmp_path, considered)
-    assert kept_considered(tmp_path) == considered
-    keep_considered(tmp_path, ())
-    assert kept_considered(tmp_path) == ()
-    (tmp_path / "considered.json").write_text("[{")
-    with pytest.raises(RunError, match=r"considered\.json: not readable"):
-        kept_considered(tmp_path)
+    choice = Choice(recipe="abc", allowed_ms=2.0, considered=considered)
+    keep_choice(tmp_path, choice)
+    assert kept_choice(tmp_path) == choice
+    keep_choice(tmp_path, None)
+    assert kept_choice(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{", "not readable"),
+        ('{"recipe": "a", "allowed_ms": 2.0, "considered": []}', "exactly one is to be chosen"),
+    ],
+)
+def test_a_malformed_choice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "budget.json").write_text(text)
+    with pytest.raises(RunError, match=rf"budget\.json: .*{message}"):
+        kept_choice(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -181,3 +197,37 @@ def test_a_run_within_a_budget_ships_what_was_chosen(small_set: Path, tmp_path: 
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "Students considered for the latency budget" in page
     assert chosen["architecture"] in page
+
+
+@pytest.mark.slow
+def test_a_file_that_overruns_the_budget_is_followed_by_a_smaller_student(
+    small_set: Path, tmp_path: Path
+) -> None:
+    """Layers kept in float make the file slower than a student in int8 was predicted to be."""
+    run = tmp_path / "run"
+    chosen = next(item for item in fitted(3.0)[1] if item.chosen)
+    budget = float(f"{1.02 * chosen.median_ms:.3f}")
+    kept = "[backbone.stages.0.0.expand.0, backbone.stages.0.0.project.0]"
+    arguments = [
+        "compress", "--data", str(small_set), "--target", "raspberry-pi-4",
+        "--budget", f"{budget}ms", "--steps", "4", "--qat-steps", "2", "--batch-size", "4", "--set", "distill.methods={}",
+        "--set", f"quantize.keep_float={kept}", "--set", "quantize.float_control=false",
+        "--input", "128x160", "--set", "benchmark.bootstrap=100", "--out", str(run),
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert f"over the budget of {budget:g}: looking for a smaller student" in result.output
+    choice = kept_choice(run)
+    assert choice is not None
+    assert choice.allowed_ms < budget
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert sum(e["stage"] == "distill" and e["event"] == "started" for e in events) == 2
+    record = json.loads((run / "report" / "report.json").read_text())["record"]
+    shipped = next(row for row in record["rows"] if row["key"] == "int8-tflite")
+    assert choice.chosen.median_ms < shipped["predicted"]["median_ms"] <= budget
+    assert [gate["passed"] for gate in record["gates"]] == [True]
+    # Started again it knows what was allowed, and trains nothing.
+    again = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    assert "looking for a smaller" not in again.output
+    assert kept_choice(run) == choice
