@@ -65,6 +65,23 @@ class Gpu:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Accelerator:
+    """What computes beside the CPU and is told, but neither predicted nor shipped to.
+
+    Attributes:
+        through: Delegates and execution providers that reach it; empty where nothing does.
+        precisions: That it computes in; a scheme beyond them stands in the note.
+    """
+
+    name: str
+    kind: Literal["gpu", "dsp", "npu", "dla"]
+    through: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    note: str = ""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """Bandwidth in 10⁹ bytes a second.
 
@@ -232,6 +249,7 @@ class Device:
     like: str | None = None
     cpu: tuple[Cluster, ...] = ()
     gpu: Gpu | None = None
+    accelerators: tuple[Accelerator, ...] = ()
     memory: Memory | None = None
     power_mode: PowerMode
     threads: int

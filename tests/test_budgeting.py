@@ -210,8 +210,9 @@ def test_a_file_that_overruns_the_budget_is_followed_by_a_smaller_student(
     kept = "[backbone.stages.0.0.expand.0, backbone.stages.0.0.project.0]"
     arguments = [
         "compress", "--data", str(small_set), "--target", "raspberry-pi-4",
-        "--budget", f"{budget}ms", "--steps", "4", "--qat-steps", "2", "--batch-size", "4", "--set", "distill.methods={}",
-        "--set", f"quantize.keep_float={kept}", "--set", "quantize.float_control=false",
+        "--budget", f"{budget}ms", "--steps", "4", "--qat-steps", "2", "--batch-size", "4",
+        "--set", "distill.methods={}", "--set", f"quantize.keep_float={kept}",
+        "--set", "quantize.float_control=false",
         "--input", "128x160", "--set", "benchmark.bootstrap=100", "--out", str(run),
     ]  # fmt: skip
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)

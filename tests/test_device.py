@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_catalogue_is_listed_by_id() -> None:
     ids = [device.id for device in list_devices()]
     assert ids == sorted(ids)
     assert set(TARGETS) <= set(ids)
+
+
+@pytest.mark.parametrize("device", list_devices(), ids=lambda device: device.id)
+def test_every_source_that_a_fact_names_is_listed(device: Device) -> None:
+    facts = [*device.cpu, device.gpu, device.memory, device.power_mode, *device.accelerators]
+    named = {key for fact in facts if fact for key in re.findall(r"\[(\w+)\]", fact.source)}
+    assert named <= set(device.sources)
 
 
 def test_alias_and_path_find_the_same_profile() -> None:

@@ -185,6 +185,11 @@ def test_devices_are_listed_shown_and_compared() -> None:
     assert json.loads(run("devices", "jetson", "--json").stdout)["id"] == "jetson"
     compared = run("devices", "compare", "jetson", "raspberry-pi-4").stdout
     assert re.search(r"GPU\n  jetson +Ampere.*\n  raspberry-pi-4 +-\n", compared)
+    phones = run("devices", "compare", "pixel-4", "pixel-7").stdout
+    assert re.search(
+        r"DSP\n  pixel-4 +Hexagon 690, through TensorFlow Lite Hexagon.*: int8", phones
+    )
+    assert re.search(r"NPU\n  pixel-4 +-\n  pixel-7 +TPU of Tensor G2, through nothing;", phones)
     assert run("devices", "jetsom").exit_code == 2
 
 

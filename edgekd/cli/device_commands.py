@@ -174,6 +174,13 @@ def _facts(device: Device) -> dict[str, str]:
     if device.gpu:
         int8 = f", {device.gpu.int8_tops:g} TOPS int8" if device.gpu.int8_tops else ""
         facts["GPU"] = f"{device.gpu.name}, {device.gpu.fp16_tflops:g} TFLOPS float16{int8}"
+    for one in device.accelerators:
+        through = " or ".join(one.through) or "nothing"
+        kinds = f": {'/'.join(p.value for p in one.precisions)}" if one.precisions else ""
+        note = f"; {one.note}" if one.note else ""
+        told = f"{one.name}, through {through}{kinds}{note}; not predicted"
+        kind = one.kind.upper()
+        facts[kind] = f"{facts[kind]}; {told}" if kind in facts else told
     if device.memory:
         bus, copied = device.memory.theoretical_gb_s, device.memory.copied_gb_s
         measured = f"{copied:g} GB/s copied by one core" if copied else "no copy measured"
