@@ -48,6 +48,34 @@ CALIBRATION_ERROR = 0.03
 """Standard deviation of the logarithm of one's own median: two runs on a quiet board."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a file is measured, and with what: by default here, in its own runtime.
+
+    Attributes:
+        host: Over ssh, as ``ssh`` takes it.
+        trtexec: Whether TensorRT's program times the file there.
+        adb: Serial of an Android device, as ``adb devices`` lists it; empty for the only one.
+        benchmark_model: TFLite's program for that device; null for one that it has.
+        options: Passed on to benchmark_model or trtexec.
+    """
+
+    host: str | None = None
+    trtexec: bool = False
+    adb: str | None = None
+    benchmark_model: Path | None = None
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.host is not None and self.adb is not None:
+            raise ValueError("expected one of host and adb")
+        if self.trtexec and self.host is None:
+            raise ValueError("trtexec: needs a host")
+
+
+HERE = Place()
+
+
 def predict_file_latency(model: Path, target: str, threads: int | None = None) -> Latency:
     """Returns the latency of a file that is predicted for a target.
 
@@ -118,11 +146,7 @@ def calibrate(
     models: Sequence[Path],
     target: str,
     protocol: Protocol,
-    *,
-    host: str | None = None,
-    adb: str | None = None,
-    program: Path | None = None,
-    trtexec: bool = False,
+    place: Place = HERE,
 ) -> Iterator[tuple[Path, float, float, Path, int]]:
     """Measures files on a board and keeps what they took for the target's later predictions.
 
@@ -143,7 +167,7 @@ def calibrate(
         before = predict_latency(network, device, threads=protocol.threads)
         if before is None:
             raise _unpredicted(device, network)
-        found = measure_file(model, protocol, host=host, adb=adb, program=program, trtexec=trtexec)
+        found = measure_file(model, protocol, place)
         median = found.timing.median_ms
         if found.invalid or median is None:
             why = "; ".join(found.invalid) or "the program told no median"
@@ -221,42 +245,25 @@ def _unpredicted(device: Device, network: ModelOperators) -> RecipeError:
     )
 
 
-def measure_file(
-    model: Path,
-    protocol: Protocol,
-    *,
-    host: str | None = None,
-    adb: str | None = None,
-    program: Path | None = None,
-    trtexec: bool = False,
-    options: Sequence[str] = (),
-) -> BoardMeasurement:
+def measure_file(model: Path, protocol: Protocol, place: Place = HERE) -> BoardMeasurement:
     """Returns the latency of a file, measured here or on a board.
-
-    Args:
-        model: The file.
-        protocol: How.
-        host: Over ssh; None for here.
-        adb: Serial of an Android device, empty for the only one; None for none.
-        program: TFLite's benchmark_model for that device, None for one that it has.
-        trtexec: Whether TensorRT's program times it on the host.
-        options: Passed on to benchmark_model or trtexec.
 
     Raises:
         ModelError: The file cannot be read or run.
         RunError: The board is out of reach or lacks something.
     """
     read_operators(model)  # A damaged file must not pass for one without a contract.
-    if adb is not None:
-        with over_adb(adb or None) as work:
+    if place.adb is not None:
+        with over_adb(place.adb or None) as work:
+            program, options = place.benchmark_model, place.options
             return measure_with_benchmark_model(work, model, protocol, program, options)
-    if host is None:
+    if place.host is None:
         try_out(model)
         with on_this_computer() as work:
             return measure(work, model, protocol)
-    with over_ssh(host) as work:
-        if trtexec:
-            return measure_with_trtexec(work, model, protocol, options)
+    with over_ssh(place.host) as work:
+        if place.trtexec:
+            return measure_with_trtexec(work, model, protocol, place.options)
         return measure(work, model, protocol)
 
 
@@ -270,30 +277,19 @@ def prediction_line(latency: Latency) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """One board of a farm: a host over ssh, or an Android device.
+class Board(Place):
+    """One board of a farm.
 
     Attributes:
-        host: As ``ssh`` takes it.
-        trtexec: Whether TensorRT's program times the file there.
-        adb: Serial of an Android device, as ``adb devices`` lists it.
-        benchmark_model: TFLite's program for that device; null for one that it has.
         threads: Of the runtime.
-        options: Passed on to benchmark_model or trtexec.
     """
 
-    host: str | None = None
-    trtexec: bool = False
-    adb: str | None = None
-    benchmark_model: Path | None = None
     threads: int = 1
-    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.host is None) == (self.adb is None):
+        Place.__post_init__(self)
+        if self.host is None and self.adb is None:
             raise ValueError("expected one of host and adb")
-        if self.trtexec and self.host is None:
-            raise ValueError("trtexec: needs a host")
         if self.threads < 1:
             raise ValueError(f"threads: {self.threads}; legal: 1 and more")
 
@@ -302,7 +298,7 @@ class Place:
 class Farm:
     """Boards by name."""
 
-    boards: dict[str, Place]
+    boards: dict[str, Board]
 
     def __post_init__(self) -> None:
         if not self.boards:
@@ -317,9 +313,9 @@ def read_farm(path: Path) -> Farm:
     """
     farm = from_mapping(Farm, read_yaml(path, RecipeError), str(path), RecipeError)
     beside = {
-        name: replace(place, benchmark_model=path.parent / place.benchmark_model)
-        for name, place in farm.boards.items()
-        if place.benchmark_model
+        name: replace(board, benchmark_model=path.parent / board.benchmark_model)
+        for name, board in farm.boards.items()
+        if board.benchmark_model
     }
     return Farm(boards=farm.boards | beside)
 
@@ -332,17 +328,9 @@ def measure_farm(
     A board that fails takes no other with it.
     """
 
-    def one(place: Place) -> BoardMeasurement | EdgeKDError:
+    def one(board: Board) -> BoardMeasurement | EdgeKDError:
         try:
-            return measure_file(
-                model,
-                replace(protocol, threads=place.threads),
-                host=place.host,
-                adb=place.adb,
-                program=place.benchmark_model,
-                trtexec=place.trtexec,
-                options=place.options,
-            )
+            return measure_file(model, replace(protocol, threads=board.threads), board)
         except EdgeKDError as failed:
             return failed
 

@@ -15,7 +15,7 @@ from edgekd.benchmark.kernels import calibration_folder
 from edgekd.cli import main
 from edgekd.device import list_devices
 from edgekd.errors import RecipeError, RunError
-from edgekd.measuring import Place, read_farm
+from edgekd.measuring import Board, read_farm
 from edgekd.types import Format
 
 
@@ -56,7 +56,7 @@ def test_every_board_is_measured_and_one_that_fails_takes_no_other_with_it(
 def test_paths_of_a_farm_are_relative_to_its_file(tmp_path: Path) -> None:
     text = "boards: {phone: {adb: serial, benchmark_model: tools/benchmark_model}}"
     (place,) = read_farm(write(tmp_path / "farm.yaml", text)).boards.values()
-    assert place == Place(adb="serial", benchmark_model=tmp_path / "tools/benchmark_model")
+    assert place == Board(adb="serial", benchmark_model=tmp_path / "tools/benchmark_model")
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(
             measuring,
             "measure_file",
-            lambda model, protocol, **kw: change(
-                real(model, replace(protocol, runs=12, warmup=2, seconds=0.0), **kw)
+            lambda model, protocol, place: change(
+                real(model, replace(protocol, runs=12, warmup=2, seconds=0.0), place)
             ),
         )
 

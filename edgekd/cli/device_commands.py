@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekd.cli.app import main
+from edgekd.cli.board_options import board_options, probed_board_options
 from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
     from edgekd.device import Device, Runtime
+    from edgekd.measuring import Place
     from edgekd.types import Format
 
 
@@ -88,38 +90,16 @@ def compare(profiles: tuple[str, ...]) -> None:
 @devices.command()
 @click.argument("device")
 @click.argument("models", nargs=-1, required=True, type=FOLDER)
-@click.option("--host", help="The board, over ssh, such as pi@192.168.1.20. [this computer]")
-@click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
-@click.option("--adb", is_flag=False, flag_value="", help="The Android device.")
-@click.option(
-    "--benchmark-model",
-    "program",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
-)
+@board_options
 @click.option("--threads", type=click.IntRange(1), help="[the profile's]")
-def calibrate(
-    device: str,
-    models: tuple[Path, ...],
-    host: str | None,
-    trtexec: bool,
-    adb: str | None,
-    program: Path | None,
-    threads: int | None,
-) -> None:
+def calibrate(device: str, models: tuple[Path, ...], place: Place, threads: int | None) -> None:
     """Measure MODELS on a board, so that DEVICE's latencies are predicted from them, too."""
     from edgekd.benchmark.on_board import Protocol
     from edgekd.device import load_device
     from edgekd.measuring import calibrate as calibrate_with
 
-    if host is not None and adb is not None:
-        raise click.UsageError("--host and --adb exclude each other")
-    if trtexec and host is None:
-        raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
     protocol = Protocol(threads=threads or load_device(device).threads)
-    for model, predicted, measured, path, count in calibrate_with(
-        models, device, protocol, host=host, adb=adb, program=program, trtexec=trtexec
-    ):
+    for model, predicted, measured, path, count in calibrate_with(models, device, protocol, place):
         click.echo(
             f"{model}: measured {measured:.2f} ms, predicted {predicted:.2f} ms "
             f"({predicted / measured - 1:+.0%}); kept in {path}, {count} of its precision"
@@ -128,22 +108,19 @@ def calibrate(
 
 @devices.command()
 @click.argument("name")
-@click.option("--host", help="The board, over ssh, such as pi@192.168.1.20. [this computer]")
-@click.option("--adb", is_flag=False, flag_value="", help="The Android device.")
+@probed_board_options
 @click.option("--out", type=FOLDER, help="The file. [NAME.yaml]")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def new(name: str, host: str | None, adb: str | None, out: Path | None, force: bool) -> None:
+def new(name: str, place: Place, out: Path | None, force: bool) -> None:
     """Start a profile from what a connected board tells of itself."""
     from edgekd.errors import RecipeError
     from edgekd.files import write_atomic
     from edgekd.probing import probed_profile
 
-    if host is not None and adb is not None:
-        raise click.UsageError("--host and --adb exclude each other")
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise RecipeError(f"{path}: exists already; --force replaces it")
-    write_atomic(path, probed_profile(name, host=host, adb=adb))
+    write_atomic(path, probed_profile(name, host=place.host, adb=place.adb))
     click.echo(f"{path}: read it through, then `edgekd compress --target {path}`")
 
 

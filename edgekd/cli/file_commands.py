@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.cli.app import main
+from edgekd.cli.board_options import board_options
 from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progress_for_terminal
 from edgekd.cli.train_commands import figures, print_run
 
 if TYPE_CHECKING:
     from edgekd.benchmark.on_board import Protocol
+    from edgekd.measuring import Place
 
 
 @main.command("eval")
@@ -51,15 +54,7 @@ def evaluate(
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--target", help="Predict the latency there, or for `all`, instead of measuring it.")
 @click.option("--explain", is_flag=True, help="With --target: the operators that cost most.")
-@click.option("--host", help="Measure there over ssh, such as pi@192.168.1.20.")
-@click.option("--trtexec", is_flag=True, help="With --host: in TensorRT, by its own program.")
-@click.option("--adb", is_flag=False, flag_value="", help="Measure on the Android device.")
-@click.option(
-    "--benchmark-model",
-    "program",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --adb: TFLite's program for the device. [the one in /data/local/tmp]",
-)
+@board_options
 @click.option("--hosts", type=FOLDER, help="Measure on every board of this YAML at once.")
 @click.option("--threads", type=click.IntRange(1), help="[1; with --target the profile's]")
 @click.option("--runs", type=click.IntRange(50), default=60, show_default=True, help="At least.")
@@ -70,10 +65,7 @@ def bench(
     options: tuple[str, ...],
     target: str | None,
     explain: bool,
-    host: str | None,
-    trtexec: bool,
-    adb: str | None,
-    program: Path | None,
+    place: Place,
     hosts: Path | None,
     threads: int | None,
     runs: int,
@@ -88,11 +80,9 @@ def bench(
     from edgekd.measuring import measure_file
     from edgekd.strict import to_mapping
 
-    if sum(place is not None for place in (target, host, adb, hosts)) > 1:
+    if sum(where is not None for where in (target, place.host, place.adb, hosts)) > 1:
         raise click.UsageError("--target, --host, --hosts and --adb exclude each other")
-    if trtexec and host is None:
-        raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
-    if options and not (trtexec or adb is not None):
+    if options and not (place.trtexec or place.adb is not None):
         raise click.UsageError(f"{options[0]}: options are passed on with --adb and --trtexec only")
     if explain and not target:
         raise click.UsageError("--explain needs --target: a measurement has no operators")
@@ -103,15 +93,7 @@ def bench(
     if hosts:
         _bench_farm(model, hosts, protocol, as_json)
         return
-    found = measure_file(
-        model,
-        protocol,
-        host=host,
-        adb=adb,
-        program=program,
-        trtexec=trtexec,
-        options=options,
-    )
+    found = measure_file(model, protocol, replace(place, options=options))
     if as_json:
         click.echo(json.dumps(to_mapping(found), indent=1))
     else:
