@@ -39,6 +39,9 @@ ANDROID_FACTS = (
     ("getprop", "ro.board.platform"),
     ("getprop", "ro.build.version.release"),
     ("dumpsys", "thermalservice"),
+    ("dumpsys", "battery"),
+    ("cat", "/sys/class/power_supply/battery/current_now"),
+    ("cat", "/sys/class/power_supply/battery/voltage_now"),
     ("cat", "/proc/cpuinfo"),
     ("cat", "/proc/meminfo"),
     ("cat", "/proc/loadavg"),
@@ -192,6 +195,7 @@ def measure_with_benchmark_model(
         threads=protocol.threads,
         timing=timing,
         peak_bytes=timing.memory_bytes,
+        power_w=after.power_w,
         before=before,
         after=after,
         invalid=slowed(before, after),
@@ -424,6 +428,8 @@ def _notes(timing: Timing, others: float | None, state: BoardState) -> tuple[str
     late, median = timing.percentiles_ms.get(90), timing.median_ms
     if late is not None and median and late > (1 + UNSTABLE) * median:
         notes.append(f"runs vary: the 90th percentile is {late / median - 1:.0%} over the median")
+    if state.plugged:
+        notes.append("the device was on external power, which heats it and hides what it draws")
     slow = {"powersave", "ondemand", "schedutil", "conservative", "userspace"} & set(
         state.governors
     )

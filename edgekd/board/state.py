@@ -22,6 +22,9 @@ THROTTLE_BITS = {
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Of Android's thermal service, by number."""
 
+LEAST_WATTS = 0.05
+"""Less than any phone draws while it computes."""
+
 Facts = Mapping[str, str]
 
 
@@ -41,7 +44,8 @@ class BoardState:
         throttled: What slows the board down now, in words.
         throttled_since_boot: What once did.
         power_mode: Of a Jetson, by name.
-        power_w: Drawn by the board, from its own sensors.
+        power_w: Drawn by the board, from its own sensors; on Android from the battery, unplugged.
+        plugged: Whether a device with a battery is on external power.
         memory_bytes: In all.
         load: Processes that wanted to run, over the last minute.
         system: Kernel and machine.
@@ -60,6 +64,7 @@ class BoardState:
     throttled_since_boot: tuple[str, ...] = ()
     power_mode: str | None = None
     power_w: float | None = None
+    plugged: bool | None = None
     memory_bytes: int | None = None
     load: float | None = None
     system: str = ""
@@ -100,6 +105,7 @@ def board_state(facts: Facts) -> BoardState:
         throttled_since_boot=once,
         power_mode=power_mode(facts.get("nvpmodel -q", "")),
         power_w=_power(facts),
+        plugged=_plugged(facts),
         memory_bytes=_memory(facts),
         load=_number(_match(r"^([\d.]+)", facts.get("/proc/loadavg", ""))),
         system=facts.get("system", ""),
@@ -229,7 +235,27 @@ def _power(facts: Facts) -> float | None:
     currents = dict(re.findall(r"(\w+)_A current\(\d+\)=([\d.]+)A", rails))
     voltages = dict(re.findall(r"(\w+)_V volt\(\d+\)=([\d.]+)V", rails))
     both = [float(currents[name]) * float(voltages[name]) for name in currents if name in voltages]
-    return sum(both) if both else None
+    return sum(both) if both else _battery_power(facts)
+
+
+def _plugged(facts: Facts) -> bool | None:
+    found = re.findall(r"(?m)^\s*\w+ powered: (true|false)", facts.get("dumpsys battery", ""))
+    return "true" in found if found else None
+
+
+def _battery_power(facts: Facts) -> float | None:
+    """Returns the watts that leave an unplugged battery.
+
+    Android asks for microamperes and microvolts, the sign is the vendor's; some tell milliamperes,
+    which no phone lives on: such a figure is left out.
+    """
+    folder = "/sys/class/power_supply/battery"
+    current = _number(_match(r"^-?(\d+)$", facts.get(f"{folder}/current_now", "")))
+    voltage = _number(_match(r"^(\d+)$", facts.get(f"{folder}/voltage_now", "")))
+    if _plugged(facts) is not False or current is None or voltage is None:
+        return None
+    watts = current * voltage * 1e-12
+    return watts if watts >= LEAST_WATTS else None
 
 
 def _memory(facts: Facts) -> int | None:

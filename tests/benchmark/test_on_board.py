@@ -243,12 +243,14 @@ def test_benchmark_model_is_pushed_run_and_read(finished_run, board, tmp_path: P
     program = tmp_path / "benchmark_model"
     program.write_text(BENCHMARK_MODEL)
     board.install("getprop", "#!/bin/sh\n[ $1 = ro.product.model ] && echo 'Pixel 6'\n")
+    board.install("dumpsys", "#!/bin/sh\n[ $1 = battery ] && echo '  USB powered: true'\n")
     with over_ssh("phone") as work:  # What runs on it is the same for every transport.
         model = models(finished_run)["int8.tflite"]
         protocol = Protocol(threads=4)
         found = measure_with_benchmark_model(work, model, protocol, program, ["--use_gpu=true"])
     assert found.where == "Pixel 6"
     assert found.timing.headline == ("median", 0.805)
+    assert any("external power" in note for note in found.notes)
     (line,) = [c for c in board.commands if c.startswith("--graph")]
     assert line == (
         "--graph=int8.tflite --num_threads=4 --warmup_runs=10 --num_runs=60 --min_secs=3 "

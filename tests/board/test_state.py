@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.board.state import (
+    BoardState,
     android_temperature,
     board_state,
     power_mode,
@@ -154,3 +155,39 @@ def test_a_board_that_tells_nothing_has_a_state() -> None:
     state = board_state({})
     assert state.model == "unknown"
     assert state.described() == {"board": "unknown"}
+
+
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: {}
+  Wireless powered: false
+  level: 60
+  voltage: 4012
+  temperature: 300
+"""
+
+
+def on_battery(current: str, usb: str = "false") -> BoardState:
+    folder = "/sys/class/power_supply/battery"
+    return board_state(
+        {
+            "dumpsys battery": BATTERY.format(usb),
+            f"{folder}/current_now": current,
+            f"{folder}/voltage_now": "4012000",
+        }
+    )
+
+
+def test_an_unplugged_phone_draws_from_its_battery_whatever_the_sign() -> None:
+    for current in ("-612000", "612000"):
+        state = on_battery(current)
+        assert state.power_w == pytest.approx(0.612 * 4.012)
+        assert state.plugged is False
+
+
+def test_a_battery_that_is_charged_or_speaks_of_milliamperes_tells_no_power() -> None:
+    assert on_battery("612000", usb="true").power_w is None
+    assert on_battery("612000", usb="true").plugged is True
+    assert on_battery("-612").power_w is None
+    assert on_battery("unknown").power_w is None
+    assert board_state({}).plugged is None
