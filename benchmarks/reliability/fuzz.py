@@ -332,6 +332,31 @@ def _use_device(path: Path) -> None:
     load_device(path)
 
 
+def _use_calibration(path: Path) -> None:
+    """Predicts with the latencies that a board's owner measured."""
+    from edgekd.benchmark.predict import predict_latency
+    from edgekd.device import load_device
+    from edgekd.modelfile import read_operators
+
+    root = next(folder for folder in path.parents if (folder / ".root").exists())
+    os.environ["XDG_DATA_HOME"] = str(root)
+    found = predict_latency(read_operators(root / "int8.tflite"), load_device("raspberry-pi-4"))
+    if not (found and found.high_ms and 0 < found.median_ms <= found.high_ms < math.inf):
+        raise ArithmeticError(f"predicted {found}")
+
+
+def _use_farm(path: Path) -> None:
+    from edgekd.measuring import read_farm
+
+    read_farm(path)
+
+
+def _use_budget(path: Path) -> None:
+    from edgekd.budgeting import kept_choice
+
+    kept_choice(path.parent)
+
+
 def _use_data(path: Path) -> None:
     """Reads the data set around an annotation file, and every image of it."""
     from edgekd.data.dataset import load
@@ -438,9 +463,16 @@ def _use_teacher_card(path: Path) -> None:
     load_black_box_card(path)
 
 
+OWN_LATENCIES = "edgekd/latencies/raspberry-pi-4/xnnpack-4.json"
+
 KINDS: dict[str, Kind] = {
     "recipe": Kind(("recipe/r.yaml",), bad_yaml, "r.yaml", _use_recipe),
     "device": Kind(("device/d.yaml",), bad_yaml, "d.yaml", _use_device),
+    "calibration": Kind(
+        (f"calibration/{OWN_LATENCIES}",), bad_json, OWN_LATENCIES, _use_calibration
+    ),
+    "farm": Kind(("farm/farm.yaml",), bad_yaml, "farm.yaml", _use_farm),
+    "budget": Kind(("budget/budget.json",), bad_json, "budget.json", _use_budget),
     "coco": Kind(("coco/annotations/train.json",), bad_json, "annotations/train.json", _use_data),
     "voc": Kind(("voc/Annotations/000001.xml",), bad_xml, "Annotations/000001.xml", _use_data),
     "yolo": Kind(("yolo/data.yaml",), bad_yaml, "data.yaml", _use_data),
@@ -537,8 +569,48 @@ def write_corpus(folder: Path, run: Path) -> None:
     )
     shelf = Shelf(folder / "cache", [Slot("float16", (3, 4)), Slot("float32", (5, 6))])
     shelf.keep(0, (np.zeros((3, 4)), np.ones((5, 6))))
-    for name in ("coco", "voc", "yolo", "idx", "bundle"):
+    _write_latencies(folder)
+    for name in ("coco", "voc", "yolo", "idx", "bundle", "calibration"):
         (folder / name / ".root").touch()
+
+
+def _write_latencies(folder: Path) -> None:
+    """Writes what a board's owner measured, a farm of boards, and what a budget chose."""
+    from edgekd.benchmark.kernels import Latencies, Reading, Readings, load_kernels
+    from edgekd.benchmark.predict import engine_speed, kernel_fills
+    from edgekd.budgeting import Choice, keep_choice
+    from edgekd.device import load_device
+    from edgekd.strict import to_mapping
+    from edgekd.types import Considered, Format, Precision
+
+    device = load_device("raspberry-pi-4")
+    runtime = device.runtimes[Format.TFLITE]
+    facts = load_kernels("xnnpack").precisions[Precision.INT8]
+    readings = Readings(
+        speed=engine_speed(device, runtime, Precision.INT8, 4),
+        fills=kernel_fills(device, runtime, facts),
+        error=0.03,
+        networks=(Reading(network="mine", ms=2.0, work=dict.fromkeys(facts.share, 1.0)),),
+    )
+    own = Latencies(
+        schema=1, id="xnnpack-4", device="mine", kernels="xnnpack", runtime="litert 2", threads=4,
+        statistic="median", source="measured", precisions={Precision.INT8: readings},
+    )  # fmt: skip
+    path = folder / "calibration" / OWN_LATENCIES
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(to_mapping(own)))
+    shutil.copy(folder / "tflite" / "int8.tflite", folder / "calibration")
+    (folder / "farm").mkdir()
+    (folder / "farm" / "farm.yaml").write_text(
+        "boards:\n  pi: {host: pi@192.168.1.20, threads: 4}\n"
+        "  phone: {adb: emulator-5554, benchmark_model: tools/b, options: [--use_gpu=true]}\n"
+    )
+    one = Considered(
+        architecture="edgedet-n0.5", height=96, width=128, macs=10**6, parameters=10**5,
+        median_ms=1.0, low_ms=0.5, high_ms=2.0, fits=True, chosen=True,
+    )  # fmt: skip
+    (folder / "budget").mkdir()
+    keep_choice(folder / "budget", Choice(recipe="a", allowed_ms=2.0, considered=(one,)))
 
 
 def _write_images(picture: Path, folder: Path) -> None:

@@ -59,6 +59,10 @@ OUTLIER = 3.0
 """Standard deviations from which on a published figure counts for less."""
 
 
+LEAST, MOST = 1e-12, 1e12
+"""Of any figure that a prediction is computed from."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernels:
     """How a runtime's kernels fill: sizes at which half of a tile's or a loop's work is wasted.
@@ -79,6 +83,12 @@ class Kernels:
     depthwise_rows: float = 30.0
     winograd: int | None = None
     group_calls: float = 0.1
+
+
+def check_figure(name: str, value: float) -> None:
+    """Raises ValueError for what no speed, latency or amount of work can be."""
+    if not LEAST <= value <= MOST:
+        raise ValueError(f"{name}: {value}; legal: {LEAST:g} to {MOST:g}")
 
 
 def work_of(operator: Operator, kernels: Kernels) -> Array:
@@ -259,6 +269,10 @@ class Speed:
     depthwise_gmacs: float
     gb_s: float
     call_us: float
+
+    def __post_init__(self) -> None:
+        for name in ("gmacs", "depthwise_gmacs", "gb_s", "call_us"):
+            check_figure(name, getattr(self, name))
 
     def costs(self) -> Array:
         """Returns ``(len(CLASSES),)`` logarithms of milliseconds a unit at that speed."""

@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels, Speed
+from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels, Speed, check_figure
 from edgekd.catalog import catalog_folder
 from edgekd.errors import DeviceError, suggest
 from edgekd.files import write_atomic
@@ -88,8 +88,7 @@ class Reading:
     work: dict[str, float]
 
     def __post_init__(self) -> None:
-        if not self.ms > 0:
-            raise ValueError(f"ms: {self.ms}; legal: more than 0")
+        check_figure("ms", self.ms)
         _check_classes("work", self.work, whole=False)
 
     def vector(self) -> list[float]:
@@ -112,8 +111,13 @@ class Readings:
     error: float
     networks: tuple[Reading, ...]
 
+    def __post_init__(self) -> None:
+        check_figure("error", self.error)
+
     def teach(self, known: Efficiencies) -> Efficiencies:
         """Returns what is known after them."""
+        if not self.networks:
+            return known
         work = np.array([reading.vector() for reading in self.networks])
         times = np.array([reading.ms for reading in self.networks])
         return known.learnt(self.speed, work, times, self.error)
@@ -228,8 +232,7 @@ def _check_classes(where: str, given: dict[str, float], *, whole: bool) -> None:
     for name, value in given.items():
         if name not in CLASSES:
             raise ValueError(f"{where}: unknown class {name!r}{suggest(name, CLASSES)}")
-        if not value > 0:
-            raise ValueError(f"{where}.{name}: {value}; legal: more than 0")
+        check_figure(f"{where}.{name}", value)
     missing = [name for name in CLASSES if name not in given]
     if whole and missing:
         raise ValueError(f"{where}: missing {', '.join(missing)}")

@@ -98,7 +98,7 @@ class Board:
     [
         (lambda d: d["share"].pop("dense"), "share: missing dense"),
         (lambda d: d["share"].update(dens=1.0), "unknown class 'dens'; did you mean 'dense'"),
-        (lambda d: d["share"].update(dense=-1.0), "share.dense: -1.0; legal: more than 0"),
+        (lambda d: d["share"].update(dense=-1.0), "share.dense: -1.0; legal: 1e-12 to"),
         (lambda d: d["covariance"].pop(), "covariance: expected 18 rows of 18 numbers"),
     ],
 )
