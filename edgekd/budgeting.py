@@ -36,6 +36,8 @@ STEPS = {"width": 1.1, "depth": 1.2, "input": 1.15}
 APART = 3.5
 """Steps by which width, depth and input may be apart, while one is left that fits."""
 
+DEEPEST = list(SCALES)[-1]
+
 LARGE_SIDE = 512
 """Of an input that stands for all that are not of few pixels."""
 
@@ -60,16 +62,21 @@ class _Form:
 
     @property
     def spread(self) -> float:
-        """Steps between what grew most and what grew least, against an n at the recipe's input."""
-        depth = _blocks(self.letter) / _blocks("n")
-        steps = [
-            math.log(self.width) / math.log(STEPS["width"]),
-            math.log(depth) / math.log(STEPS["depth"]),
-            math.log(self.scale) / math.log(STEPS["input"]),
-        ]
-        if self.scale == 1 and max(steps) > 0:
-            steps.pop()  # It may grow no further.
-        return max(steps) - min(steps)
+        """Steps between what grew most and what grew least, against an n at the recipe's input.
+
+        What may grow no further does not hold the others back.
+        """
+        ratios = {
+            "width": self.width,
+            "depth": _blocks(self.letter) / _blocks("n"),
+            "input": self.scale,
+        }
+        steps = {name: math.log(ratio) / math.log(STEPS[name]) for name, ratio in ratios.items()}
+        most = max(steps.values())
+        spent = {"width": self.width == WIDTHS[-1], "depth": self.letter == DEEPEST}
+        spent["input"] = self.scale == 1
+        held = [n for name, n in steps.items() if not (spent[name] and n < most)]
+        return most - min(held)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

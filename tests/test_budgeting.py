@@ -130,6 +130,15 @@ def test_a_budget_that_buys_nothing_says_why(budget: float, changes, message: st
         fitted(budget, target, **changes)
 
 
+def test_where_input_and_depth_are_spent_the_rest_of_the_budget_goes_into_width() -> None:
+    recipe, considered = fitted(60.0)
+    assert (recipe.input.height, recipe.input.width) == (128, 160)
+    depth, width = recipe.student.architecture[8], float(recipe.student.architecture[9:])
+    assert (depth, width > 2) == ("l", True)
+    (chosen,) = (item for item in considered if item.chosen)
+    assert chosen.macs == max(item.macs for item in considered if item.fits)
+
+
 def test_less_may_be_allowed_than_the_budget_which_stays_the_gate() -> None:
     recipe, considered = fitted(4.0, allowed=2.0)
     (chosen,) = (item for item in considered if item.chosen)
