@@ -218,7 +218,10 @@ def _open(path, threads, contract):
         except Exception as error:  # Runtimes have no common error.
             raise AgentError("%s: refused by %s: %s" % (path, name, error))
         return _Model(name, _version(package), inputs, run)
-    raise AgentError("no runtime for %s here (%s)" % (suffix, "; ".join(missing)))
+    raise AgentError(
+        "no runtime for %s in %s (%s); --python names another Python of this board"
+        % (suffix, sys.executable, "; ".join(missing))
+    )
 
 
 def _open_tflite(runtime, path, threads, _):

@@ -13,7 +13,7 @@ import PIL.Image
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.on_board import BoardCompute
-from edgekd.board.transport import over_ssh
+from edgekd.board.transport import PYTHON, over_ssh
 from edgekd.data.dataset import recognise
 from edgekd.data.image import is_image, read_image
 from edgekd.device import load_device
@@ -67,6 +67,7 @@ def evaluate_files(
     threads: int,
     progress: Progress,
     host: str | None = None,
+    python: str = PYTHON,
 ) -> Iterator[tuple[Path, Metrics]]:
     """Yields every file and its metrics; a ``.safetensors`` checkpoint is run in torch.
 
@@ -90,7 +91,7 @@ def evaluate_files(
             model = FileModel(path, threads)
             classes = model.contract.classes
             _require_classes(path, classes, dataset)
-            predictions = _file_predictions(model, dataset, progress, path, threads, host)
+            predictions = _file_predictions(model, dataset, progress, path, threads, host, python)
         _require_classes(path, classes, dataset)
         yield path, score(dataset, predictions)
 
@@ -102,10 +103,11 @@ def _file_predictions(
     path: Path,
     threads: int,
     host: str | None,
+    python: str,
 ) -> dict[int, Any]:
     if host is None:
         return predict_file(model, dataset, progress, path.name)
-    with over_ssh(host) as work:
+    with over_ssh(host, python) as work:
         compute = BoardCompute(work, path, threads)
         title = f"{path.name} on {host}"
         return predict_file(model, dataset, progress, title, compute, IMAGES_A_TRIP)

@@ -31,7 +31,7 @@ from edgekd.benchmark.predict import (
     predict_latency,
 )
 from edgekd.board.cores import instructions
-from edgekd.board.transport import on_this_computer, over_adb, over_ssh
+from edgekd.board.transport import PYTHON, on_this_computer, over_adb, over_ssh
 from edgekd.device import Device, load_device
 from edgekd.errors import EdgeKDError, RecipeError, RunError
 from edgekd.files import sha256_of
@@ -54,6 +54,7 @@ class Place:
 
     Attributes:
         host: Over ssh, as ``ssh`` takes it.
+        python: The Python there that has the runtime.
         trtexec: Whether TensorRT's program times the file there.
         adb: Serial of an Android device, as ``adb devices`` lists it; empty for the only one.
         benchmark_model: TFLite's program for that device; null for one that it has.
@@ -61,6 +62,7 @@ class Place:
     """
 
     host: str | None = None
+    python: str = PYTHON
     trtexec: bool = False
     adb: str | None = None
     benchmark_model: Path | None = None
@@ -261,7 +263,7 @@ def measure_file(model: Path, protocol: Protocol, place: Place = HERE) -> BoardM
         try_out(model)
         with on_this_computer() as work:
             return measure(work, model, protocol)
-    with over_ssh(place.host) as work:
+    with over_ssh(place.host, place.python) as work:
         if place.trtexec:
             return measure_with_trtexec(work, model, protocol, place.options)
         return measure(work, model, protocol)

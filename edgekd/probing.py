@@ -10,7 +10,7 @@ import yaml
 from edgekd.benchmark.on_board import probe, probe_android
 from edgekd.board.cores import WIDE, Cores, board_cores
 from edgekd.board.state import board_state
-from edgekd.board.transport import on_this_computer, over_adb, over_ssh
+from edgekd.board.transport import PYTHON, on_this_computer, over_adb, over_ssh
 from edgekd.errors import RecipeError, RunError
 
 RULES = {"mlal": "raspberry-pi-4", "sdot": "raspberry-pi", "i8mm": "raspberry-pi"}
@@ -22,13 +22,16 @@ NO_TFLITE = "jetson-nano"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def probed_profile(name: str, *, host: str | None = None, adb: str | None = None) -> str:
+def probed_profile(
+    name: str, *, host: str | None = None, adb: str | None = None, python: str = PYTHON
+) -> str:
     """Returns a profile of a connected board, as YAML.
 
     Args:
         name: Its id: small letters, digits and hyphens.
         host: Over ssh; None for here.
         adb: Serial of an Android device, empty for the only one; None for none.
+        python: Of the host.
 
     Raises:
         RecipeError: The name cannot be an id.
@@ -41,7 +44,7 @@ def probed_profile(name: str, *, host: str | None = None, adb: str | None = None
         with over_adb(adb or None) as work:
             facts = probe_android(work)
     else:
-        with over_ssh(host) if host else on_this_computer() as work:
+        with over_ssh(host, python) if host else on_this_computer() as work:
             facts, copied = probe(work)
     return profile_of(name, facts, copied, android=adb is not None)
 

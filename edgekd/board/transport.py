@@ -23,6 +23,9 @@ from edgekd.errors import RunError
 TIMEOUT_S = 600
 """Longest that one step on a board may take."""
 
+PYTHON = "python3"
+"""On a board, unless another is named."""
+
 ANDROID_TEMPORARY = "/data/local/tmp"
 """Where adb's user may write and execute."""
 
@@ -44,7 +47,7 @@ class Workspace(ABC):
         python: Its Python.
     """
 
-    python = "python3"
+    python = PYTHON
 
     def __init__(self, board: str) -> None:
         self.board = board
@@ -85,7 +88,7 @@ def on_this_computer() -> Iterator[Workspace]:
 
 
 @contextmanager
-def over_ssh(host: str) -> Iterator[Workspace]:
+def over_ssh(host: str, python: str = PYTHON) -> Iterator[Workspace]:
     """Yields a temporary folder on a host.
 
     The system's own ssh and scp connect, so that the user's configuration, keys and jump hosts
@@ -93,6 +96,7 @@ def over_ssh(host: str) -> Iterator[Workspace]:
 
     Args:
         host: As ``ssh`` takes it, such as ``pi@192.168.1.20``.
+        python: The Python there that has the runtime, such as ``~/venv/bin/python``.
 
     Raises:
         RunError: The host is malformed or out of reach.
@@ -100,7 +104,7 @@ def over_ssh(host: str) -> Iterator[Workspace]:
     if host.startswith("-") or not host:
         raise RunError(f"host {host!r}; legal: a host as ssh takes it, such as pi@192.168.1.20")
     with _made(host, [], r"/[\w./-]+", lambda words: _ssh(host, words, TIMEOUT_S)) as folder:
-        yield _Ssh(host, folder)
+        yield _Ssh(host, folder, python)
 
 
 @contextmanager
@@ -160,9 +164,9 @@ class _Here(Workspace):
 
 
 class _Ssh(Workspace):
-    def __init__(self, host: str, folder: str) -> None:
+    def __init__(self, host: str, folder: str, python: str) -> None:
         super().__init__(host)
-        self._folder = folder
+        self._folder, self.python = folder, python
 
     def push(self, *sources: Path) -> None:
         # Absolute, so that no file name passes for an option or for a host.
@@ -223,8 +227,10 @@ def _serial_option(serial: str | None) -> list[str]:
 
 
 def _line(arguments: Sequence[str], folder: str | None) -> str:
-    """Returns the command line that the board's shell reads."""
-    line = shlex.join(arguments)
+    """Returns the command line that the board's shell reads; its home folder may begin it."""
+    program, *others = arguments
+    home = "~/" if program.startswith("~/") else ""
+    line = " ".join([home + shlex.quote(program.removeprefix("~/")), *map(shlex.quote, others)])
     return f"cd {shlex.quote(folder)} && {line}" if folder else line
 
 

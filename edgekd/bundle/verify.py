@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import edgekd
-from edgekd.board.transport import last_line, over_ssh
+from edgekd.board.transport import PYTHON, last_line, over_ssh
 from edgekd.bundle.manifest import MANIFEST
 from edgekd.errors import RunError
 from edgekd.modelfile.memory import try_out
 from edgekd.replay import BundleError, read_manifest, replay
 
 
-def verify(bundle: Path, host: str | None = None) -> dict[str, Any]:
+def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[str, Any]:
     """Returns what `edgekd.replay.replay` returns: ``passed``, and for each file what was measured.
 
     The code that runs is always this package's and never the bundle's copy of it, because a bundle
@@ -25,7 +25,8 @@ def verify(bundle: Path, host: str | None = None) -> dict[str, Any]:
     Args:
         bundle: The folder.
         host: Where to run, as ``ssh`` takes it, such as ``pi@192.168.1.20``; None for here. It
-            needs python3 with numpy and a runtime. Whatever is copied there is removed.
+            needs Python with numpy and a runtime. Whatever is copied there is removed.
+        python: Of the host.
 
     Raises:
         RunError: The bundle is unreadable, no file in it can be run there, or the host is out of
@@ -34,7 +35,7 @@ def verify(bundle: Path, host: str | None = None) -> dict[str, Any]:
     """
     try:
         if host is not None:
-            return _on_host(bundle, host)
+            return _on_host(bundle, host, python)
         for name in read_manifest(bundle):
             if name.endswith((".onnx", ".tflite")):
                 try_out(bundle / name)
@@ -43,10 +44,10 @@ def verify(bundle: Path, host: str | None = None) -> dict[str, Any]:
         raise RunError(str(unusable)) from unusable
 
 
-def _on_host(bundle: Path, host: str) -> dict[str, Any]:
+def _on_host(bundle: Path, host: str, python: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as staged:
         _stage(bundle, Path(staged))
-        with over_ssh(host) as work:
+        with over_ssh(host, python) as work:
             work.push(*sorted(Path(staged).iterdir()))
             command = [work.python, "replay.py", "bundle", "--json"]
             found = work.run(command, accepted=(0, 1))

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+python_option = click.option(
+    "--python",
+    default="python3",
+    show_default=True,
+    help="With --host: the Python there that has the runtime, such as ~/venv/bin/python.",
+)
+
 _WHERE = (
     click.option("--host", help="On this host, over ssh, such as pi@192.168.1.20. [this computer]"),
+    python_option,
     click.option("--adb", is_flag=False, flag_value="", help="On the Android device."),
 )
 _HOW = (
@@ -43,12 +51,14 @@ def _with_place(command: Command, options: tuple[Callable[[Command], Command], .
     def placed(
         *args: object,
         host: str | None,
+        python: str,
         adb: str | None,
         trtexec: bool = False,
         benchmark_model: Path | None = None,
         **others: object,
     ) -> object:
-        return command(*args, place=_place(host, adb, trtexec, benchmark_model), **others)
+        place = _place(host, python, adb, trtexec, benchmark_model)
+        return command(*args, place=place, **others)
 
     found: Command = placed
     for option in reversed(options):
@@ -56,7 +66,9 @@ def _with_place(command: Command, options: tuple[Callable[[Command], Command], .
     return found
 
 
-def _place(host: str | None, adb: str | None, trtexec: bool, benchmark_model: Path | None) -> Place:
+def _place(
+    host: str | None, python: str, adb: str | None, trtexec: bool, benchmark_model: Path | None
+) -> Place:
     from edgekd.measuring import Place
 
     if host is not None and adb is not None:
@@ -65,4 +77,6 @@ def _place(host: str | None, adb: str | None, trtexec: bool, benchmark_model: Pa
         raise click.UsageError("--trtexec needs --host: TensorRT runs on the board")
     if benchmark_model and adb is None:
         raise click.UsageError("--benchmark-model needs --adb: it runs on the device")
-    return Place(host=host, adb=adb, trtexec=trtexec, benchmark_model=benchmark_model)
+    return Place(
+        host=host, python=python, adb=adb, trtexec=trtexec, benchmark_model=benchmark_model
+    )

@@ -120,7 +120,7 @@ def new(name: str, place: Place, out: Path | None, force: bool) -> None:
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:
         raise RecipeError(f"{path}: exists already; --force replaces it")
-    write_atomic(path, probed_profile(name, host=place.host, adb=place.adb))
+    write_atomic(path, probed_profile(name, host=place.host, adb=place.adb, python=place.python))
     click.echo(f"{path}: read it through, then `edgekd compress --target {path}`")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekd.cli.app import main
-from edgekd.cli.board_options import board_options
+from edgekd.cli.board_options import board_options, python_option
 from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progress_for_terminal
 from edgekd.cli.train_commands import figures, print_run
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--data", type=FOLDER, help="Data set. [the built-in demo set]")
 @click.option("--split", default="val", show_default=True)
 @click.option("--host", help="Compute there over ssh, such as pi@192.168.1.20.")
+@python_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def evaluate(
@@ -32,6 +33,7 @@ def evaluate(
     data: Path | None,
     split: str,
     host: str | None,
+    python: str,
     threads: int,
     as_json: bool,
 ) -> None:
@@ -40,7 +42,7 @@ def evaluate(
     from edgekd.strict import to_mapping
 
     for path, metrics in evaluate_files(
-        models, data, split, threads, progress_for_terminal(), host
+        models, data, split, threads, progress_for_terminal(), host, python
     ):
         values = to_mapping(metrics)
         if as_json:
@@ -228,13 +230,14 @@ def bundle(run: Path, out: Path | None) -> None:
 @main.command()
 @click.argument("bundle", type=FOLDER)
 @click.option("--host", help="Replay there over ssh instead, such as pi@192.168.1.20.")
+@python_option
 @click.option("--json", "as_json", is_flag=True)
-def verify(bundle: Path, host: str | None, as_json: bool) -> None:
+def verify(bundle: Path, host: str | None, python: str, as_json: bool) -> None:
     """Replay a bundle's golden vectors in whatever runtime is installed, and compare."""
     from edgekd.bundle.verify import verify as replayed
     from edgekd.replay import show
 
-    result = replayed(bundle, host)
+    result = replayed(bundle, host, python)
     click.echo(json.dumps(result, indent=1) if as_json else show(result))
     if not result["passed"]:
         sys.exit(1)

@@ -24,6 +24,16 @@ def test_a_program_runs_beside_what_was_pushed(board, tmp_path: Path, place: str
     assert board.leftovers == []
 
 
+def test_another_python_of_the_board_is_found_in_its_home(board, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(board.home))
+    python = board.home / "my venv" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "asked: $1"\n')
+    python.chmod(0o755)
+    with over_ssh("pi@board", "~/my venv/python") as work:
+        assert work.run([work.python, "~/a file; ls"]).stdout == "asked: ~/a file; ls\n"
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_what_a_program_ends_with_is_said(board, place: str) -> None:
     with PLACES[place]() as work:
