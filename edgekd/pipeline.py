@@ -208,7 +208,7 @@ def train(
         shop = _workshop(recipe, device, run, progress, torch_device, with_teacher=False)
         checkpoint = _train(shop, "train", {}, recipe.distill.training)
         assessment = Assessment(shop.val, recipe.benchmark, device)
-        _assess_checkpoint(shop, assessment, "student", recipe.student.architecture, checkpoint)
+        _assess_checkpoint(shop, assessment, "student", shop.card.architecture, checkpoint)
         return checkpoint, assessment
 
 
