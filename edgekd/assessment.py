@@ -114,6 +114,7 @@ class Assessment:
             self.predictions[key] = predictions
         board, fair = artifact.form == "board", _fair_here(artifact)
         network = read_operators(artifact.path)
+        predicted = predict_latency(network, self.device) if board else None
         self.rows.append(
             ModelRow(
                 key=key,
@@ -126,9 +127,9 @@ class Assessment:
                 path=str(artifact.path),
                 metrics=None if predictions is None else score(self.dataset, predictions),
                 measured=time_file(artifact.path, self.options) if fair else None,
-                predicted=predict_latency(network, self.device) if board else None,
+                predicted=predicted,
                 everywhere=predict_everywhere(network) if board else (),
-                operators=_operators(network, self.device) if board else (),
+                operators=_operators(network, self.device) if predicted else (),
                 memory_bytes=peak_memory(artifact.path, int8_native=model.contract.int8_native),
             )
         )
@@ -253,7 +254,7 @@ def _fair_here(artifact: Artifact) -> bool:
 def _operators(network: ModelOperators, device: Device) -> tuple[OperatorCost, ...]:
     """Returns what every operator that takes time is predicted to take, dearest first."""
     known = outlook(device, network.format)
-    if known is None or predict_latency(network, device) is None:
+    if known is None:
         return ()
     return tuple(cost for cost in operator_costs(network.operators, known) if cost.ms > 0)
 

@@ -128,7 +128,7 @@ def converted(
             it fuses the operators around them: what a runtime that rounds everything is given.
     """
     with quietly():
-        kept = only_outputs(copy.deepcopy(graph), outputs)
+        kept = only_outputs(copied(graph), outputs)
         if not complete:
             _without_passive(kept)
         return cast(GraphModule, convert_pt2e(kept, fold_quantize=fold_weights))
