@@ -51,6 +51,10 @@ FILES = (
 )
 """Patterns of what is read; what a board lacks is left out."""
 
+SWITCHES = {"board": "session.qdqisint8allowed", "host": "session.x64quantprecision"}
+"""Of ONNX Runtime, by the form of an int8 file. Without the first x86 computes with uint8
+activations, which is not what a board does; without the second it saturates without VNNI."""
+
 COMMANDS = (
     ("vcgencmd", "get_throttled"),
     ("vcgencmd", "measure_clock", "arm"),
@@ -243,9 +247,8 @@ def _open_onnx(runtime, path, threads, contract):
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    if contract and contract["precision"] == "int8" and contract["form"] == "board":
-        # Else x86 computes with uint8 activations, which is not what a board does.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if contract and contract["precision"] == "int8" and contract["form"] in SWITCHES:
+        options.add_session_config_entry(SWITCHES[contract["form"]], "1")
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_inputs()]
     inputs = [

@@ -130,7 +130,7 @@ class Assessment:
                 predicted=predicted,
                 everywhere=predict_everywhere(network) if board else (),
                 operators=_operators(network, self.device) if predicted else (),
-                memory_bytes=peak_memory(artifact.path, int8_native=model.contract.int8_native),
+                memory_bytes=peak_memory(artifact.path, arithmetic=model.contract.arithmetic),
             )
         )
 

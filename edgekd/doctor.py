@@ -182,7 +182,8 @@ def libraries(probes: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
                 level="advice",
                 subject=name,
                 message=f"{found} saturates in uint8 x int8: this CPU has no VNNI",
-                remedy="trust the int8 files here, not int8-host.onnx; boards are not affected",
+                remedy="EdgeKD sets session.x64quantprecision for int8-host.onnx; do so where your "
+                "own code runs it here; boards are not affected",
             )
         else:
             yield Finding(level="ok", subject=name, message=f"{found}{_praise(facts)}")

@@ -78,6 +78,9 @@ TFLITE = (
     ("tflite_runtime.interpreter", "tflite-runtime"),
 )
 ONNX = (("onnxruntime", "onnxruntime"),)
+SWITCHES = {"board": "session.qdqisint8allowed", "host": "session.x64quantprecision"}
+"""By the form of an int8 file. Without the first x86 computes with uint8 activations, which is not
+what a board does; without the second it saturates where the CPU has no VNNI."""
 TENSORRT = "TensorrtExecutionProvider"
 ONNX_DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(int64)": "int64"}
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
@@ -454,9 +457,8 @@ def _open_onnx(module: Any, path: str, file: Record) -> tuple[str, list[Record],
         provider = "TensorRT" if session else "CPU, for its TensorRT does not load"
     if session is None:
         options = _session_options(module)
-        if file["precision"] == "int8" and file["form"] == "board":
-            # Else it computes with uint8 activations on x86, which is not what a board does.
-            options.add_session_config_entry("session.qdqisint8allowed", "1")
+        if file["precision"] == "int8":
+            options.add_session_config_entry(SWITCHES[file["form"]], "1")
         session = module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
     tensors = [

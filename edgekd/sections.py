@@ -121,9 +121,10 @@ class FitOptions:
         seed: Of data order and augmentation.
         checkpoint_s: Seconds between checkpoints.
         workers: Processes that prepare views; None chooses.
-        precision: Of the networks' convolutions: ``float32``; ``bfloat16``, which a CPU with
-            AVX512-BF16 or AMX runs nearly twice as fast; ``auto`` takes bfloat16 on a GPU only.
-            Losses, weights and their averages are float32 throughout.
+        precision: Of the networks' convolutions: ``float32``; ``bfloat16``, which a GPU or a CPU
+            with AVX512-BF16 or AMX runs nearly twice as fast, and any other CPU ten times slower;
+            ``auto`` takes what is fast here. Losses, weights and their averages are float32
+            throughout, and so is all of quantization-aware training.
     """
 
     steps: int = 3000
@@ -164,7 +165,8 @@ class TeacherSection:
         cache_views: Keep what the teachers say about so many fixed views an image and train from
             that; 0 asks them anew about a new view every epoch.
         cache: Folder of that cache, shared between runs; null for ``teacher-cache`` beside the run.
-        precision: In which a cache is filled; bfloat16 is faster on hardware that has it.
+        precision: In which a cache is filled: ``float32``, ``bfloat16`` or ``auto``, which takes
+            what is fast here.
         licence: Of the teacher, as the bundle shall state it.
     """
 
@@ -174,7 +176,7 @@ class TeacherSection:
     resolution: Literal["own", "student"] = "own"
     cache_views: int = 0
     cache: Path | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     licence: str | None = None
 
     def __post_init__(self) -> None:

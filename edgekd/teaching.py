@@ -24,6 +24,7 @@ from edgekd.strict import to_mapping
 from edgekd.teacher.lessons import KINDS, LessonCache, live_lessons, open_cache
 from edgekd.training.lesson import Lesson
 from edgekd.training.loop import Point, fit
+from edgekd.training.precision import resolved
 from edgekd.training.task_loss import SupervisedTask, TaskLoss, task_loss
 from edgekd.types import Task
 from edgekd.workshop import Workshop
@@ -134,7 +135,7 @@ def _lessons(
         views=min(section.cache_views, epochs),
         progress=shop.progress,
         device=shop.torch_device,
-        fast=section.precision == "bfloat16",
+        precision=section.precision,
     )
     shop.progress.note(f"teacher cache: {cache.size_bytes / 2**20:.0f} MiB in {root}")
     return _cached(stream, cache, section.cache_views), cache.lessons
@@ -155,7 +156,7 @@ def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
             "magnified": stream.magnified,
             "augmentation": to_mapping(stream.augmentation),
             "seed": stream.view_seed,
-            "precision": shop.recipe.teacher.precision,
+            "precision": resolved(shop.torch_device, shop.recipe.teacher.precision),
         }
     )[:24]
 

@@ -62,6 +62,19 @@ Form = Literal["board", "host", "peer"]
 """``board``: what ships. ``host``: the same scales as uint8, for x86. ``peer``: another tool's
 scales, for comparison."""
 
+Arithmetic = Literal["any", "int8", "uint8"]
+"""What ONNX Runtime computes a quantized file in on x86. ``any``: what it likes. ``int8``: int8
+activations stay int8, as on Arm, where x86 would turn them into uint8 and fuse only some operators;
+slow there. ``uint8``: in full, where a CPU without VNNI would saturate the sum of two products.
+Both are exact on every processor."""
+
+
+def arithmetic_of(precision: Precision, form: Form) -> Arithmetic:
+    """Returns what a file must be computed in, so that what runs is what was trained."""
+    by_form: dict[Form, Arithmetic] = {"board": "int8", "host": "uint8"}
+    return by_form.get(form, "any") if precision is Precision.INT8 else "any"
+
+
 PEER = "int8-onnx-nc"
 """Key of the row of neural-compressor's file, which is for comparison and never ships."""
 

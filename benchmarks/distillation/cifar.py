@@ -61,7 +61,7 @@ def base_recipe(data: Path, steps: int) -> Recipe:
             },
             "distill.training": {
                 "steps": steps, "batch_size": 128, "learning_rate": 0.002, "ema": 0.995,
-                "weight_decay": 0.05, "precision": "bfloat16",
+                "weight_decay": 0.05, "precision": "auto",
             },
         },
     )  # fmt: skip
@@ -120,7 +120,7 @@ def _recipe(
             "teacher.weights": str(weights),
             "teacher.cache": str(work / "teacher-cache"),
             "teacher.cache_views": 10,
-            "teacher.precision": "bfloat16",
+            "teacher.precision": "auto",
             "distill.methods": methods,
         },
     )

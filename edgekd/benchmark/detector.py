@@ -47,14 +47,14 @@ class FileModel:
 
     Attributes:
         contract: What the file expects and returns.
-        runner: The runtime. An int8 ONNX file for a board runs in ONNX Runtime's int8 form, as on
-            Arm, so that what is measured is what ships.
+        runner: The runtime. An int8 ONNX file runs in the arithmetic that its form demands, so
+            that what is measured is what ships.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.contract: Contract = read_contract(path)
         self.runner: Runner = open_runner(
-            path, threads=threads, int8_native=self.contract.int8_native
+            path, threads=threads, arithmetic=self.contract.arithmetic
         )
         self._specification: dict[str, Any] = to_mapping(self.contract)
 

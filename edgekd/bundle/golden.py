@@ -19,7 +19,7 @@ from edgekd.errors import ModelError
 from edgekd.files import write_atomic
 from edgekd.modelfile.runner import Kernels, Runner, open_runner
 from edgekd.strict import to_mapping
-from edgekd.types import Format, Image, Precision, Task
+from edgekd.types import Format, Image, Precision, Task, arithmetic_of
 
 LEAST_VECTORS = 3
 INT8_STEPS = 255
@@ -85,9 +85,9 @@ def write_golden(folder: Path, contract: BundleContract, images: Sequence[Image]
 def _record(path: Path, file: FileContract, images: Sequence[Image]) -> tuple[Recorded, str]:
     """Returns the outputs of every kernel set for every image, and the runtime's name."""
     recorded: Recorded = {}
-    native = file.precision is Precision.INT8 and file.form == "board"
+    arithmetic = arithmetic_of(file.precision, file.form)
     for kernels in _KERNELS[file.format]:
-        runner = open_runner(path, int8_native=native, kernels=kernels)
+        runner = open_runner(path, arithmetic=arithmetic, kernels=kernels)
         _check_names(runner, file)
         recorded[kernels] = [runner.run(to_input(image, file.input)) for image in images]
     return recorded, f"{runner.runtime} {runner.runtime_version}"

@@ -92,7 +92,10 @@ def _purpose(file: FileContract) -> str:
     if file.precision is not Precision.INT8:
         return f"{file.precision.value} for {runtime}: the baseline"
     if file.form == "host":
-        return "int8 for ONNX Runtime on an x86 host: the same scales, activations as uint8"
+        return (
+            "int8 for ONNX Runtime on an x86 host: the same scales, activations as uint8; "
+            "without VNNI exact with the session option session.x64quantprecision = 1"
+        )
     return f"int8 for {runtime} on the board: what ships"
 
 

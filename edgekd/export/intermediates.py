@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from edgekd.modelfile.onnx_graph import load_onnx
+from edgekd.modelfile.runner import SESSION_SWITCHES
+from edgekd.types import Arithmetic
 
 Integers = NDArray[Any]
 """int8, or float32 of a layer that is kept in float."""
@@ -50,9 +52,8 @@ def onnx_intermediates(
 ) -> dict[str, Integers]:
     """Returns every named tensor that the file quantizes, ``(B, *shape)``, as int8, and floats.
 
-    The tensors are made outputs of a copy in memory, for ONNX Runtime, whose option
-    ``session.qdqisint8allowed`` keeps int8 activations int8 on x86, as on Arm, instead of rewriting
-    them to uint8.
+    The tensors are made outputs of a copy in memory, for ONNX Runtime, in the arithmetic that is
+    exact for int8 or uint8 activations.
 
     Args:
         path: The int8 (or uint8) file.
@@ -65,33 +66,45 @@ def onnx_intermediates(
     names = [name for name in names if name in integer] + list(floats)
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    runs = run_in_memory(model, names, images)
+    runs = run_in_memory(model, names, images, _exact(model))
     return {
         name: _as_int8(np.stack([run[rank] for run in runs])) for rank, name in enumerate(names)
     }
 
 
 def run_in_memory(
-    model: onnx.ModelProto, names: Sequence[str] | None, images: NDArray[np.float32]
+    model: onnx.ModelProto,
+    names: Sequence[str] | None,
+    images: NDArray[np.float32],
+    arithmetic: Arithmetic = "any",
 ) -> list[list[NDArray[Any]]]:
-    """Returns what ONNX Runtime, int8 activations kept, makes of each image.
+    """Returns what ONNX Runtime makes of each image.
 
     Args:
         model: One input.
         names: Outputs wanted; None for all, in the graph's order.
         images: ``(B, C, H, W)``.
+        arithmetic: Of quantized operators.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    for key in SESSION_SWITCHES[arithmetic]:
+        options.add_session_config_entry(key, "1")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     feed = session.get_inputs()[0].name
     return [session.run(names, {feed: image[None]}) for image in images]
+
+
+def _exact(model: onnx.ModelProto) -> Arithmetic:
+    """Returns the arithmetic for the activations that the file has."""
+    unsigned = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.UINT8}
+    quantizers = (node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    return "uint8" if any(node.input[2] in unsigned for node in quantizers) else "int8"
 
 
 def _as_int8(values: Integers) -> Integers:

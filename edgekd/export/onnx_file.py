@@ -129,7 +129,9 @@ def with_contract(model: onnx.ModelProto, contract: str, labels: str) -> bytes:
 def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the same scales with uint8 activations (zero point + 128).
 
-    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part.
+    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part. Every
+    weight has a zero point of its own, for ``session.x64quantprecision``: ONNX Runtime 1.32 makes
+    uint8 weights of the int8 ones then, and fails on a zero point that two of them share.
     """
     host = onnx.ModelProto()
     host.CopyFrom(model)
@@ -140,6 +142,8 @@ def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in host.graph.node:
         weight = node.op_type == "DequantizeLinear" and node.input[0] in constants
         place = _ZERO_POINT.get(node.op_type)
+        if weight:
+            _own_zero_point(host, node)
         if place is None or weight:
             continue
         name = node.input[place]
@@ -156,6 +160,20 @@ def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     host.graph.initializer.extend(kept)
     del host.graph.value_info[:]
     return host
+
+
+def _own_zero_point(model: onnx.ModelProto, dequantize: onnx.NodeProto) -> None:
+    """Copies the zero point of a dequantized weight under a name of its own, in place."""
+    if len(dequantize.input) < 3:
+        return
+    weight, _, shared = dequantize.input
+    name = f"{weight}_zero_point"
+    if name not in {t.name for t in model.graph.initializer}:
+        copied = onnx.TensorProto()
+        copied.CopyFrom(next(t for t in model.graph.initializer if t.name == shared))
+        copied.name = name
+        model.graph.initializer.append(copied)
+    dequantize.input[2] = name
 
 
 def _relu_on_integers(model: onnx.ModelProto) -> None:

@@ -51,6 +51,9 @@ def float_island(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
             yield Breach(where=node.name, message=f"{node.op_type} reads a float tensor")
 
 
+_SATURATES = "this CPU has no VNNI: sums of two saturate without session.x64quantprecision"
+
+
 def saturating(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
     """Yields products of uint8 and int8 that ONNX Runtime saturates on an x86 without VNNI."""
     if device.id != "host" or not is_x86() or cpu_flags() & {"avx512_vnni", "avx_vnni"}:
@@ -61,7 +64,7 @@ def saturating(graph: OnnxGraph, device: Device) -> Iterator[Breach]:
         weights = graph.value(dequantize.input[0])
         # Pairs of products are added in 16 bits: 255 times two weights must fit.
         if unsigned and weights is not None and 2 * 255 * int(np.abs(weights).max()) > 2**15 - 1:
-            yield Breach(where=node.name, message="this CPU has no VNNI: sums of two may saturate")
+            yield Breach(where=node.name, message=_SATURATES)
 
 
 def opset(graph: OnnxGraph, device: Device) -> Iterator[Breach]:

@@ -33,7 +33,7 @@ from edgekd.export.read_tflite import tflite_graph
 from edgekd.export.read_torch import integer_graph
 from edgekd.export.tail_proof import check_tail
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
-from edgekd.types import Artifact, Check, Format, Precision
+from edgekd.types import Artifact, Check, Format, Precision, arithmetic_of
 
 Pixels = NDArray[np.uint8]
 
@@ -178,7 +178,9 @@ def _kept(reference: IntegerGraph, pairs: Alignment) -> frozenset[str]:
 def _runtime_steps(artifact: Artifact, reference: IntegerGraph, images: Pixels) -> dict[str, Steps]:
     """Returns the outputs in steps of every runtime that executes the file as shipped."""
     if artifact.format is Format.ONNX:
-        runner = OnnxRunner(artifact.path, int8_native=artifact.form == "board")
+        runner = OnnxRunner(
+            artifact.path, arithmetic=arithmetic_of(artifact.precision, artifact.form)
+        )
         reals = [runner.run(image[None]) for image in _as_float(images)]
         stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
         return {f"ONNX Runtime ({artifact.path.name})": _to_steps(stacked, reference)}

@@ -25,7 +25,7 @@ def check_tail(artifact: Artifact, images: NDArray[np.uint8]) -> Check:
     twin = artifact.path.with_name(artifact.path.name.replace("-detect.onnx", ".onnx"))
     contract = read_contract(twin)
     tailed, bare = (
-        OnnxRunner(path, int8_native=contract.int8_native) for path in (artifact.path, twin)
+        OnnxRunner(path, arithmetic=contract.arithmetic) for path in (artifact.path, twin)
     )
     threshold = read_contract(artifact.path).decoding.min_score or 0.0
     found = differing = 0

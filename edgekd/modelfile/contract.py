@@ -15,6 +15,7 @@ from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.errors import ModelError
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.types import (
+    Arithmetic,
     Form,
     Format,
     InputContract,
@@ -22,6 +23,7 @@ from edgekd.types import (
     Precision,
     Priors,
     Task,
+    arithmetic_of,
 )
 
 KEY = "edgekd_contract"
@@ -71,9 +73,9 @@ class Contract:
     float_layers: tuple[str, ...] = ()
 
     @property
-    def int8_native(self) -> bool:
-        """Whether ONNX Runtime must keep int8 activations, so that what runs is what ships."""
-        return self.precision is Precision.INT8 and self.form == "board"
+    def arithmetic(self) -> Arithmetic:
+        """What ONNX Runtime must compute in, so that what runs is what was trained."""
+        return arithmetic_of(self.precision, self.form)
 
 
 def dump_contract(contract: Contract) -> str:

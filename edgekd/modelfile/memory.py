@@ -1,21 +1,23 @@
 """A model file opened and run in a process of its own: whether it can be, and in how much memory.
 
-Started as ``python -m edgekd.modelfile.memory FILE NATIVE`` it measures itself: the highest
+Started as ``python -m edgekd.modelfile.memory FILE ARITHMETIC`` it measures itself: the highest
 resident memory once the file has run, less that with the runtime loaded and nothing open.
 That holds weights, packed weights and the arena of activations, and not the runtime's own code.
-``NATIVE`` is 1 where int8 activations stay int8 on x86.
+``ARITHMETIC`` is one of `edgekd.types.Arithmetic`.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from edgekd.errors import ModelError
 from edgekd.isolated import CrashedError, IsolatedError, last_line
 from edgekd.machine import entries
+from edgekd.types import Arithmetic
 
 RUNS = 3
 TIMEOUT_S = 600.0
@@ -23,7 +25,7 @@ TRIAL_S = 120.0
 _STATUS = Path("/proc/self/status")
 
 
-def peak_memory(model: Path, *, int8_native: bool = False) -> int | None:
+def peak_memory(model: Path, *, arithmetic: Arithmetic = "any") -> int | None:
     """Returns bytes, or None where the system does not tell (it is Linux that does).
 
     Raises:
@@ -31,9 +33,9 @@ def peak_memory(model: Path, *, int8_native: bool = False) -> int | None:
     """
     if not _STATUS.exists():
         return None
-    native = str(int(int8_native))
     try:
-        return int(last_line("edgekd.modelfile.memory", str(model), native, timeout_s=TIMEOUT_S))
+        told = last_line("edgekd.modelfile.memory", str(model), arithmetic, timeout_s=TIMEOUT_S)
+        return int(told)
     except IsolatedError as error:
         raise ModelError(f"{model}: cannot be run in a process of its own: {error}") from error
 
@@ -48,7 +50,7 @@ def try_out(model: Path) -> None:
         ModelError: Opening or running the file crashes its runtime, or takes minutes.
     """
     try:
-        last_line("edgekd.modelfile.memory", str(model), "0", timeout_s=TRIAL_S)
+        last_line("edgekd.modelfile.memory", str(model), "any", timeout_s=TRIAL_S)
     except CrashedError as crashed:
         raise ModelError(
             f"{model}: its runtime {crashed} when it opens or runs this file, which is damaged or "
@@ -58,12 +60,12 @@ def try_out(model: Path) -> None:
         return
 
 
-def _measure(model: Path, *, int8_native: bool) -> int:
+def _measure(model: Path, arithmetic: Arithmetic) -> int:
     from edgekd.modelfile.runner import load_runtime, open_runner
 
     load_runtime(model)
     before = _resident("VmRSS")
-    runner = open_runner(model, threads=1, int8_native=int8_native)
+    runner = open_runner(model, threads=1, arithmetic=arithmetic)
     shape = tuple(size or 1 for size in runner.input.shape)
     for _ in range(RUNS):
         runner.run(np.zeros(shape, runner.input.dtype))
@@ -77,5 +79,6 @@ def _resident(key: str) -> int:
 
 
 if __name__ == "__main__":
-    found = _measure(Path(sys.argv[1]), int8_native=sys.argv[2] == "1")
+    (asked,) = (choice for choice in get_args(Arithmetic) if choice == sys.argv[2])
+    found = _measure(Path(sys.argv[1]), asked)
     sys.stdout.write(f"\n{found}\n")

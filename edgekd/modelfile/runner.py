@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
 from edgekd.quiet import quietly
+from edgekd.types import Arithmetic
 
 Kernels = Literal["default", "builtin", "reference"]
 
@@ -24,6 +25,14 @@ _ONNX_DTYPES = {
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
 }
+SESSION_SWITCHES: dict[Arithmetic, tuple[str, ...]] = {
+    "any": (),
+    "int8": ("session.qdqisint8allowed",),
+    # Takes effect without VNNI alone: it makes the weights uint8, too, and the kernel slower.
+    "uint8": ("session.x64quantprecision",),
+}
+"""Session options of ONNX Runtime, each set to ``1``."""
+
 _RESOLVERS = {
     "default": "AUTO",
     "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
@@ -94,8 +103,7 @@ class OnnxRunner:
     Args:
         path: An ``.onnx`` file.
         threads: Threads inside one operator; operators run one after another.
-        int8_native: Keeps int8 activations where x86 would turn them into uint8 and then fuse only
-            some operators. Slow there, and exact on every x86 processor; Arm does it by itself.
+        arithmetic: See `edgekd.types.Arithmetic`.
 
     Raises:
         ModelError: ONNX Runtime is not installed, or refuses the file.
@@ -103,17 +111,17 @@ class OnnxRunner:
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, threads: int = 1, int8_native: bool = False) -> None:
+    def __init__(self, path: Path, threads: int = 1, arithmetic: Arithmetic = "any") -> None:
         self.path, self.threads = path, threads
-        self.delegate = "cpu-int8" if int8_native else "cpu"
+        self.delegate = "cpu-int8" if arithmetic == "int8" else "cpu"
         ort = _onnxruntime()
         self.runtime_version: str = ort.__version__
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        if int8_native:
-            options.add_session_config_entry("session.qdqisint8allowed", "1")
+        for key in SESSION_SWITCHES[arithmetic]:
+            options.add_session_config_entry(key, "1")
         try:
             self._session = ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -187,7 +195,7 @@ class TfliteRunner:
 
 
 def open_runner(
-    path: Path, *, threads: int = 1, int8_native: bool = False, kernels: Kernels = "default"
+    path: Path, *, threads: int = 1, arithmetic: Arithmetic = "any", kernels: Kernels = "default"
 ) -> Runner:
     """Returns the runner for a file, by its ending; each option concerns one of the runtimes.
 
@@ -197,7 +205,7 @@ def open_runner(
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     if path.suffix.lower() == ".onnx":
-        return OnnxRunner(path, threads, int8_native)
+        return OnnxRunner(path, threads, arithmetic)
     if path.suffix.lower() == ".tflite":
         return TfliteRunner(path, threads, kernels)
     raise ModelError(f"{path}: expected a model file ending in .onnx or .tflite")

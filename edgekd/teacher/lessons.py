@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from edgekd.progress import Progress
 from edgekd.teacher.frozen import Teacher
 from edgekd.teacher.shelf import Arrays, Shelf, Slot
 from edgekd.training.lesson import Lesson, Objects
+from edgekd.training.precision import autocast
 
 KINDS = ("outputs", "features", "objects")
 """What can be kept, in the order in which a batch carries it."""
@@ -94,7 +94,7 @@ def open_cache(
     views: int,
     progress: Progress,
     device: torch.device,
-    fast: bool,
+    precision: str,
     batch_size: int = 16,
 ) -> LessonCache:
     """Returns the cache of the first ``views`` views of every image, filled where it has gaps.
@@ -109,7 +109,7 @@ def open_cache(
         views: Views an image.
         progress: Shows views and bytes.
         device: Where the teachers are.
-        fast: Whether the teachers compute in bfloat16.
+        precision: In which the teachers compute: ``float32``, ``bfloat16`` or ``auto``.
         batch_size: Views that the teachers see at once.
 
     Raises:
@@ -122,7 +122,7 @@ def open_cache(
     def ask(numbers: Sequence[int]) -> tuple[Lesson, ...]:
         count = len(stream.dataset.samples)
         batch = collate([asking[divmod(number, count)] for number in numbers]).to(device)
-        with _autocast(device, fast):
+        with autocast(device, precision):
             return live_lessons(teachers, batch, kept)
 
     existing = [Shelf.existing(folder / kind) for folder in folders for kind in kept]
@@ -194,7 +194,3 @@ def _arrays(lesson: Lesson, kind: str) -> Arrays:
 
 def _objects(rows: Tensor) -> Objects:
     return Objects(rows[..., :4], rows[..., 5].long(), rows[..., 4])
-
-
-def _autocast(device: torch.device, fast: bool) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from edgekd.progress import Progress
 from edgekd.sections import FitOptions
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
+from edgekd.training.precision import autocast
 
 Point = dict[str, float]
 
@@ -105,7 +105,7 @@ def train_step(
     options: FitOptions,
 ) -> dict[str, float]:
     """Takes one step and returns ``loss``, and ``term/<name>`` of every term in it."""
-    with _precision(batch.images.device, options.precision):
+    with autocast(batch.images.device, options.precision):
         terms = task.losses(batch)
     loss = torch.stack([t.float() for t in terms.values()]).sum()
     values = {"loss": float(loss.detach())}
@@ -236,11 +236,3 @@ def _numbered(stream: ViewStream, options: FitOptions, start: int) -> Iterator[t
         workers=options.workers,
     )
     yield from enumerate(chosen, start)
-
-
-def _precision(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Returns bfloat16 autocast where it is asked for, or where a GPU has it and nobody minds."""
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" or (precision == "auto" and fast):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()

@@ -12,7 +12,7 @@ from edgekd.bundle import golden
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import to_input
 from edgekd.modelfile.runner import open_runner
-from edgekd.types import Artifact
+from edgekd.types import Arithmetic, Artifact
 
 
 def vectors(bundle: Path) -> list[dict[str, np.ndarray]]:
@@ -44,8 +44,10 @@ def test_vectors_hold_what_every_runtime_gave_for_the_image(
         for name, kernels in sets:
             file = by_name[name]
             runner = open_runner(
-                file.path, int8_native=name == "int8.onnx", kernels=kernels  # type: ignore[arg-type]
-            )  # fmt: skip
+                file.path,
+                arithmetic="int8" if name == "int8.onnx" else "any",
+                kernels=kernels,  # type: ignore[arg-type]
+            )
             outputs = runner.run(to_input(image, file.input))
             for spec, values in zip(file.outputs, outputs, strict=True):
                 recorded = vector[f"{name}/{kernels}/{spec.name}"]
@@ -56,16 +58,16 @@ def test_vectors_hold_what_every_runtime_gave_for_the_image(
 def test_an_int8_file_of_a_board_is_recorded_in_the_form_that_a_board_computes(
     detector_source: BundleSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    native = {}
+    computed = {}
 
-    def spy(path: Path, *, int8_native: bool, **options: Any) -> Any:
-        native[path.name] = int8_native
-        return open_runner(path, int8_native=int8_native, **options)
+    def spy(path: Path, *, arithmetic: Arithmetic, **options: Any) -> Any:
+        computed[path.name] = arithmetic
+        return open_runner(path, arithmetic=arithmetic, **options)
 
     monkeypatch.setattr(golden, "open_runner", spy)
     write_bundle(detector_source, tmp_path / "bundle")
-    assert native["int8.onnx"]
-    assert not native["float.onnx"]
+    assert computed["int8.onnx"] == "int8"
+    assert computed["float.onnx"] == "any"
 
 
 def test_the_unit_is_a_step_of_the_file_or_the_range_of_a_float_output(bundle: Path) -> None:

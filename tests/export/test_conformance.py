@@ -283,6 +283,11 @@ def test_tensorrt_rules_do_not_bind_other_runtimes(tmp_path: Path) -> None:
         assert check_conformance(onnx_file(tmp_path / "net.onnx", parts), BOARD) == []
 
 
+@pytest.fixture(autouse=True)
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_rules, "cpu_flags", lambda: frozenset({"avx2", "avx_vnni"}))
+
+
 def test_host_form_wants_uint8(tmp_path: Path) -> None:
     parts = onnx_parts()
     host = load_device("host")

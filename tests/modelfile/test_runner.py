@@ -8,8 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd import agent, replay
 from edgekd.errors import ModelError
-from edgekd.modelfile.runner import OnnxRunner, TfliteRunner, open_runner
+from edgekd.modelfile.runner import SESSION_SWITCHES, OnnxRunner, TfliteRunner, open_runner
+from edgekd.types import Form, Precision, arithmetic_of
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_onnx_runner_describes_itself(onnx_file: Path) -> None:
     assert (runner.delegate, runner.threads, runner.path) == ("cpu", 1, onnx_file)
     assert (runner.input.name, runner.input.dtype) == ("x", "float32")
     assert runner.input.shape == (None, 3)
-    assert open_runner(onnx_file, int8_native=True).delegate == "cpu-int8"
+    assert open_runner(onnx_file, arithmetic="int8").delegate == "cpu-int8"
 
 
 @pytest.mark.parametrize("given", [np.zeros((1, 4), np.float32), np.zeros((1, 3), np.float64)])
@@ -125,3 +127,14 @@ def test_outputs_survive_the_next_run(models: Path) -> None:
     kept = first.copy()
     runner.run(light)
     assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize("form", ["board", "host"])
+def test_a_board_and_a_bundle_compute_a_file_as_its_proof_did(form: Form) -> None:
+    (switch,) = SESSION_SWITCHES[arithmetic_of(Precision.INT8, form)]
+    assert agent.SWITCHES[form] == replay.SWITCHES[form] == switch
+
+
+def test_only_an_int8_file_of_our_own_needs_an_arithmetic() -> None:
+    assert arithmetic_of(Precision.INT8, "peer") == "any"
+    assert arithmetic_of(Precision.FLOAT32, "board") == "any"

@@ -78,7 +78,7 @@ def cache(who: NetTeacher, stream: ViewStream, folder: Path, views: int = VIEWS)
         views=views,
         progress=SilentProgress(),
         device=CPU,
-        fast=False,
+        precision="float32",
         batch_size=5,
     )
 
