@@ -34,9 +34,10 @@ from edgekd.types import Check
 WITHIN_ONE = 0.999
 FLOAT_STEP = 1e-5
 """What counts as one step in a float tensor, relative to its largest value."""
-SAMPLING = 1.05
-"""Allowance for the sample of images in the end-to-end mark. The trained graph's arithmetic is all
-but ONNX Runtime's, so that their distances to a third runtime are equal but for chance."""
+MARGIN, STANDARD_ERRORS = 1.05, 3.0
+"""Of the end-to-end mark. The trained graph's arithmetic is all but ONNX Runtime's, so that their
+distances to a third runtime are equal but for chance: a graph is further away where its distance is
+larger by a twentieth, and by more than what images differ in explains."""
 
 Steps = Sequence[NDArray[np.int16]]
 """One array of quantization steps for each output of the network."""
@@ -182,21 +183,27 @@ def check_end_to_end(groups: Sequence[Group]) -> Check:
         groups: One for each way of rounding, all of the same images; at least one of them holds
             two runtimes.
     """
-    distances: dict[str, float] = {}
+    squares: dict[str, NDArray[np.float64]] = {}
     histograms: dict[str, Any] = {}
     for trained, runtimes in groups:
         everyone = {"trained": trained, **runtimes}
         for a, b in itertools.combinations(everyone, 2):
             joined = np.concatenate(
-                [np.abs(x - y).ravel() for x, y in zip(everyone[a], everyone[b], strict=True)]
+                [
+                    np.abs(x - y).reshape(len(x), -1)
+                    for x, y in zip(everyone[a], everyone[b], strict=True)
+                ],
+                axis=1,
             )
-            distances[f"{a} - {b}"] = float(np.sqrt((joined.astype(np.float64) ** 2).mean()))
-            histograms[f"{a} - {b}"] = _histogram(np.bincount(joined.clip(max=3), minlength=4))
+            squares[f"{a} - {b}"] = (joined.astype(np.float64) ** 2).mean(axis=1)
+            counts = np.bincount(joined.clip(max=3).ravel(), minlength=4)
+            histograms[f"{a} - {b}"] = _histogram(counts)
+    distances = {pair: float(np.sqrt(square.mean())) for pair, square in squares.items()}
     own = {k: v for k, v in distances.items() if k.startswith("trained - ")}
     between = {k: v for k, v in distances.items() if k not in own}
     furthest = max(own, key=lambda k: own[k])
     widest = max(between, key=lambda k: between[k])
-    passed = own[furthest] <= SAMPLING * between[widest]
+    passed = not _surely_above_zero(squares[furthest] - MARGIN**2 * squares[widest])
     return Check(
         name="parity/end-to-end",
         passed=passed,
@@ -205,6 +212,12 @@ def check_end_to_end(groups: Sequence[Group]) -> Check:
         culprit=None if passed else furthest,
         details={"rms_steps": distances, "histogram": histograms},
     )
+
+
+def _surely_above_zero(values: NDArray[np.float64]) -> bool:
+    """Returns whether the mean of ``(N,)`` values is, by more than `STANDARD_ERRORS`."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return bool(values.mean() > STANDARD_ERRORS * error)
 
 
 def _histogram(counts: NDArray[np.int64]) -> dict[str, float]:

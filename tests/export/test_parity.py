@@ -284,6 +284,29 @@ def test_each_way_of_rounding_is_held_against_its_own_trained_graph() -> None:
     assert confused.culprit == "trained - c"
 
 
+def test_end_to_end_fails_for_a_small_distance_that_every_image_has() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(-100, 100, (8, 4000)).astype(np.int16)
+    near = base + rng.integers(-1, 2, base.shape).astype(np.int16)
+    off = base + rng.choice([-1, 0, 1], base.shape, p=[0.4, 0.2, 0.4]).astype(np.int16)
+    failed = check_end_to_end([([off], {"a": [base], "b": [near]})])
+    assert not failed.passed
+
+
+def test_end_to_end_does_not_fail_for_one_image_of_many() -> None:
+    base = np.zeros((8, 4000), np.int16)
+    near, trained = base.copy(), base.copy()
+    near[:, :400] = 1
+    runtimes = ([base], {"a": [base], "b": [near]})
+    trained[:, :400] = 1
+    trained[0, :600] = 1  # Half as much again in one of eight images is chance.
+    assert check_end_to_end([([trained], {"c": [base]}), runtimes]).passed
+    trained[:, :600] = 1  # The same in every image is none.
+    found = check_end_to_end([([trained], {"c": [base]}), runtimes])
+    assert not found.passed
+    assert found.culprit == "trained - c"
+
+
 def test_end_to_end_fails_for_a_graph_further_away_than_the_runtimes_are_from_each_other() -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(-100, 100, (4, 1000)).astype(np.int16)
