@@ -140,3 +140,30 @@ def test_every_pass_shows_every_image_once(small_set: Path) -> None:
     assert [e for e, _ in keys] == [0] * 5 + [1] * 5 + [2] * 5
     resumed = [k for b in _KeyStream(images=5, batch_size=3, seed=1, start=2, steps=5) for k in b]
     assert resumed == keys[6:]
+
+
+class Notes(SilentProgress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize(("native", "told"), [(True, 0), (False, 1)])
+def test_emulated_bfloat16_is_said_to_be_slow(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, told: int
+) -> None:
+    monkeypatch.setattr("edgekd.training.loop.has_bfloat16", lambda _device: native)
+    notes = Notes()
+    fit(
+        MeanTask(),
+        stream(small_set),
+        FitOptions(steps=1, batch_size=2, workers=0, precision="bfloat16"),
+        folder=tmp_path,
+        title="test",
+        progress=notes,
+        device=CPU,
+    )
+    assert sum("auto takes what is fast" in line for line in notes.lines) == told
