@@ -232,7 +232,7 @@ def _adopt(shop: Workshop) -> Path:
         raise RecipeError("student 'same': a teacher that is a model file cannot be trained")
 
     def work(folder: Path) -> None:
-        save_net(folder / "student.safetensors", teacher.tapped.net, shop.card)
+        save_net(folder / "student.safetensors", teacher.network(), shop.card)
 
     inputs = {"card": asdict(shop.card), "teacher": teacher.identity}
     return shop.run.stage("adopt", inputs, work) / "student.safetensors"
@@ -580,7 +580,7 @@ def _assess_teacher(shop: Workshop, assessment: Assessment, index: int, teacher:
     if shop.magnified:
         name += f" at {teacher.card.height}x{teacher.card.width}"
     forward = _outputs_of(lambda images: teacher.tapped(teacher.renormalise(images)))
-    _assess_network(shop, assessment, key, name, teacher.card, forward, teacher.tapped.net)
+    _assess_network(shop, assessment, key, name, teacher.card, forward, teacher.network())
 
 
 def _assess_network(

@@ -82,7 +82,7 @@ def main(data: Path, work: Path) -> None:
                 rates[name].append((LONG - SHORT) / (long - short))
                 print(name, f"{rates[name][-1]:.2f} steps/s", flush=True)
     teacher = shops["live"].teachers[0]
-    parameters = cost.parameters(teacher.tapped.net) if isinstance(teacher, NetTeacher) else 0
+    parameters = cost.parameters(teacher.network()) if isinstance(teacher, NetTeacher) else 0
     median = {name: statistics.median(values) for name, values in rates.items()}
     record_bytes = sum(p.stat().st_size for p in (work / "speed-cache").rglob("*.bin"))
     views = VIEWS * len(shops["live"].train.samples)

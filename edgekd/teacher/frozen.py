@@ -17,6 +17,7 @@ from edgekd.errors import ModelError
 from edgekd.files import sha256_of
 from edgekd.nets.card import Card, build, load_card, load_net
 from edgekd.nets.detector import EdgeDet
+from edgekd.nets.folding import fold_for_inference
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
 from edgekd.training.inference import specification
@@ -76,11 +77,15 @@ class NetTeacher:
 
     @property
     def tapped(self) -> TappedNet:
-        """The network, frozen and in ``eval`` mode, returning features too."""
+        """The network, frozen, its norms folded, returning features too."""
         if self._tapped is None:
-            net = self._load().requires_grad_(False).eval()
+            net = fold_for_inference(self.network()).requires_grad_(False)
             self._tapped = TappedNet(net, _taps(net)).eval().to(self._device)
         return self._tapped
+
+    def network(self) -> nn.Module:
+        """Returns the network as it was trained, in ``eval`` mode, on the CPU."""
+        return self._load().eval()
 
     @property
     def in_memory(self) -> bool:

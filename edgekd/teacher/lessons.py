@@ -23,6 +23,7 @@ from edgekd.data.loader import Batch, ViewStream, collate
 from edgekd.progress import Progress
 from edgekd.teacher.frozen import Teacher
 from edgekd.teacher.shelf import Arrays, Shelf, Slot
+from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.lesson import Lesson, Objects
 from edgekd.training.precision import autocast
 
@@ -139,6 +140,7 @@ def open_cache(
     gaps = {number for shelf in shelves for number in shelf.missing(wanted)}
     if not gaps:
         return cache
+    keep_freed_memory()
     with progress.meter("teacher cache", len(wanted), len(wanted) - len(gaps)) as meter:
         done = len(wanted) - len(gaps)
         for numbers in _blocks(views, cache.images, batch_size):
