@@ -37,7 +37,10 @@ HELD_OUT = 5
 """Every fifth sequence is for development."""
 
 GRID_VIEWS, FINAL_VIEWS = 20, 40
-"""Fixed views an image that every row with a teacher shares."""
+"""Fixed views an image that every row with a teacher shares, where its recipe has no number."""
+
+IMAGES = 600
+"""To learn from: what the peer's epochs are counted in."""
 
 MODEL = catalog_folder("models") / "hit-uav"
 
@@ -139,12 +142,13 @@ def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int])
     """Trains the deciding rows by one of the recipes."""
     base = load_recipe(MODEL / "recipes" / f"{RECIPES[table]}.yaml")
     steps = base.distill.training.steps
+    forty_epochs = 40 * IMAGES // base.distill.training.batch_size
     winner = dict(base.distill.methods or {})
     rows: dict[str, tuple[dict[str, Any], int]] = {
         "no-kd": ({}, steps),
         "kd": (winner, steps),
-        "kd-40-epochs": (winner, steps // 2),
-        "no-kd-40-epochs": ({}, steps // 2),
+        "kd-40-epochs": (winner, forty_epochs),
+        "no-kd-40-epochs": ({}, forty_epochs),
         "no-kd-twice": ({}, 2 * steps),
         "kd-twice": (winner, 2 * steps),
         "no-kd-wall": ({}, round(1.35 * steps)),
@@ -152,7 +156,8 @@ def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int])
     for name in only or ("no-kd", "kd", "no-kd-twice"):
         methods, count = rows[name]
         for seed in seeds if name in ("no-kd", "kd") else seeds[:1]:
-            recipe = _recipe(base, data, work, methods, views=FINAL_VIEWS, seed=seed)
+            views = base.teacher.cache_views or FINAL_VIEWS
+            recipe = _recipe(base, data, work, methods, views=views, seed=seed)
             recipe = override(recipe, {"distill.training.steps": count})
             against = None if name == "no-kd" else f"no-kd-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
