@@ -122,7 +122,7 @@ class FitOptions:
         checkpoint_s: Seconds between checkpoints.
         workers: Processes that prepare views; None chooses.
         precision: Of the networks' convolutions: ``float32``; ``bfloat16``, which a GPU or a CPU
-            with AVX512-BF16 or AMX runs nearly twice as fast, and any other CPU ten times slower;
+            with AVX512-BF16 or AMX runs nearly twice as fast, and other x86 CPUs many times slower;
             ``auto`` takes what is fast here. Losses, weights and their averages are float32
             throughout, and so is all of quantization-aware training.
     """

@@ -156,6 +156,7 @@ def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
             "magnified": stream.magnified,
             "augmentation": to_mapping(stream.augmentation),
             "seed": stream.view_seed,
+            "norms": "folded",
             "precision": resolved(shop.torch_device, shop.recipe.teacher.precision),
         }
     )[:24]

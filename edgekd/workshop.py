@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -259,7 +260,7 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
         if recipe.teacher.weights:
             load_state(net, recipe.teacher.weights)
         own = OwnNet(net, card.own, card.channels)  # type: ignore[arg-type]
-        return NetTeacher(card, lambda: own, own, _state_hash(own))
+        return NetTeacher(card, lambda: copy.deepcopy(own), own, _state_hash(own))
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         return BoxTeacher(path, student.classes)

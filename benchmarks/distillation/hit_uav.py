@@ -132,7 +132,7 @@ def on_split(table: str, data: Path, work: Path, only: list[str]) -> None:
     split = development_split(data, work / "hit-uav-dev")
     base = load_recipe(MODEL / "recipes" / f"{recipe_name}.yaml")
     for name in only or names:
-        recipe = _recipe(base, split, work, METHODS[name], views=views)
+        recipe = _recipe(base, split, work, METHODS[name], views=base.teacher.cache_views or views)
         recipe = override(recipe, {"distill.task_weight": TASK_WEIGHT.get(name, 1.0)})
         row = Row(name=name, recipe=recipe, base=None if name == "no-kd" else "no-kd")
         show(run_row(row, work, f"hit-uav-{table}", CLASSES))

@@ -9,8 +9,9 @@ from pathlib import Path
 import onnx
 
 from edgekd.modelfile import Operator, read_operators
+from edgekd.modelfile.runner import SESSION_SWITCHES
 from edgekd.modelfile.tflite_graph import read_tflite
-from edgekd.types import Check, Precision
+from edgekd.types import Arithmetic, Check, Precision
 
 _INTEGER = ("QLinear", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantize")
 _COMPUTING = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "ConvTranspose"}
@@ -50,12 +51,14 @@ def check_tflite_coverage(path: Path, declared: tuple[str, ...], kept: Collectio
     return _check(path.name, "LiteRT", operators, islands, None, len(kept))
 
 
-def check_onnx_coverage(path: Path, declared: tuple[str, ...], kept: Collection[str]) -> Check:
+def check_onnx_coverage(
+    path: Path, declared: tuple[str, ...], kept: Collection[str], arithmetic: Arithmetic
+) -> Check:
     """Returns whether every multiply-accumulate runs in integer once ONNX Runtime has optimised.
 
     The optimised graph is what ONNX Runtime itself writes for the session that the proof runs.
     """
-    left = _left_float(path)
+    left = _left_float(path, arithmetic)
     operators = read_operators(path).operators
     islands = [
         f"{kind} {name}"
@@ -97,7 +100,7 @@ def check_asked_coverage(
     return _check(path.name, asked, operators, islands, None, len(kept))
 
 
-def _left_float(path: Path) -> dict[str, str]:
+def _left_float(path: Path, arithmetic: Arithmetic) -> dict[str, str]:
     """Returns name and type of every operator that ONNX Runtime leaves in float."""
     import onnxruntime
 
@@ -106,7 +109,8 @@ def _left_float(path: Path) -> dict[str, str]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.optimized_model_filepath = str(optimised)
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        for key in SESSION_SWITCHES[arithmetic]:
+            options.add_session_config_entry(key, "1")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(optimised).graph
     # ONNX Runtime puts transposes of its own round convolutions, and at the border of the graph.

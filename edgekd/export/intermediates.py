@@ -48,25 +48,29 @@ def tflite_intermediates(
 
 
 def onnx_intermediates(
-    path: Path, names: Sequence[str], floats: Sequence[str], images: NDArray[np.float32]
+    path: Path,
+    names: Sequence[str],
+    floats: Sequence[str],
+    images: NDArray[np.float32],
+    arithmetic: Arithmetic,
 ) -> dict[str, Integers]:
     """Returns every named tensor that the file quantizes, ``(B, *shape)``, as int8, and floats.
 
-    The tensors are made outputs of a copy in memory, for ONNX Runtime, in the arithmetic that is
-    exact for int8 or uint8 activations.
+    The tensors are made outputs of a copy in memory, for ONNX Runtime.
 
     Args:
         path: The int8 (or uint8) file.
         names: Quantized tensors; those that stay float between two moves are left out.
         floats: Tensors of layers that are kept in float.
         images: ``(B, C, H, W)`` float inputs.
+        arithmetic: That in which the file is exact.
     """
     model = load_onnx(path)
     integer = {n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
     names = [name for name in names if name in integer] + list(floats)
     # The types of the added outputs are for ONNX Runtime to infer.
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    runs = run_in_memory(model, names, images, _exact(model))
+    runs = run_in_memory(model, names, images, arithmetic)
     return {
         name: _as_int8(np.stack([run[rank] for run in runs])) for rank, name in enumerate(names)
     }
@@ -98,13 +102,6 @@ def run_in_memory(
     )
     feed = session.get_inputs()[0].name
     return [session.run(names, {feed: image[None]}) for image in images]
-
-
-def _exact(model: onnx.ModelProto) -> Arithmetic:
-    """Returns the arithmetic for the activations that the file has."""
-    unsigned = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.UINT8}
-    quantizers = (node for node in model.graph.node if node.op_type == "QuantizeLinear")
-    return "uint8" if any(node.input[2] in unsigned for node in quantizers) else "int8"
 
 
 def _as_int8(values: Integers) -> Integers:

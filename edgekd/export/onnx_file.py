@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -129,21 +130,18 @@ def with_contract(model: onnx.ModelProto, contract: str, labels: str) -> bytes:
 def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the same scales with uint8 activations (zero point + 128).
 
-    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part. Every
-    weight has a zero point of its own, for ``session.x64quantprecision``: ONNX Runtime 1.32 makes
-    uint8 weights of the int8 ones then, and fails on a zero point that two of them share.
+    ONNX Runtime on x86 fuses this form completely; the int8 form it rewrites only in part.
     """
     host = onnx.ModelProto()
     host.CopyFrom(model)
     _relu_on_integers(host)
     _pad_on_integers(host)
+    _share_no_weight(host)
     constants = {t.name: t for t in host.graph.initializer}
     moved: dict[str, str] = {}
     for node in host.graph.node:
         weight = node.op_type == "DequantizeLinear" and node.input[0] in constants
         place = _ZERO_POINT.get(node.op_type)
-        if weight:
-            _own_zero_point(host, node)
         if place is None or weight:
             continue
         name = node.input[place]
@@ -162,18 +160,44 @@ def as_uint8(model: onnx.ModelProto) -> onnx.ModelProto:
     return host
 
 
-def _own_zero_point(model: onnx.ModelProto, dequantize: onnx.NodeProto) -> None:
-    """Copies the zero point of a dequantized weight under a name of its own, in place."""
-    if len(dequantize.input) < 3:
-        return
-    weight, _, shared = dequantize.input
-    name = f"{weight}_zero_point"
-    if name not in {t.name for t in model.graph.initializer}:
-        copied = onnx.TensorProto()
-        copied.CopyFrom(next(t for t in model.graph.initializer if t.name == shared))
-        copied.name = name
-        model.graph.initializer.append(copied)
-    dequantize.input[2] = name
+def _share_no_weight(model: onnx.ModelProto) -> None:
+    """Gives every reader of an int8 weight a weight and a zero point of its own, in place.
+
+    For ``session.x64quantprecision``: ONNX Runtime 1.32 makes uint8 weights of the int8 ones then,
+    and fails where two operators share a weight or a zero point.
+    """
+    graph = model.graph
+    constants = {t.name: t for t in graph.initializer}
+    readers = defaultdict(list)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            readers[name].append((node, place))
+    nodes: list[onnx.NodeProto] = []
+    seen: Counter[str] = Counter()
+    for node in graph.node:
+        weight = constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if weight is None or weight.data_type != onnx.TensorProto.INT8:
+            nodes.append(node)
+            continue
+        for reader, place in readers[node.output[0]]:
+            seen[weight.name] += 1
+            end = "" if seen[weight.name] == 1 else f"_{seen[weight.name]}"
+            own = onnx.NodeProto()
+            own.CopyFrom(node)
+            own.name, own.output[0] = f"{node.name}{end}", f"{node.output[0]}{end}"
+            reader.input[place] = own.output[0]
+            shape = numpy_helper.to_array(constants[node.input[1]]).shape
+            shared = constants[node.input[2]] if len(node.input) > 2 else None
+            zero = np.zeros(shape, np.int8) if shared is None else numpy_helper.to_array(shared)
+            values = {f"{weight.name}{end}_zero_point": zero}
+            if end:
+                values[f"{weight.name}{end}"] = numpy_helper.to_array(weight)
+            graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
+            scale = node.input[1]
+            own.input[:] = [f"{weight.name}{end}", scale, f"{weight.name}{end}_zero_point"]
+            nodes.append(own)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _relu_on_integers(model: onnx.ModelProto) -> None:

@@ -130,6 +130,7 @@ def _prove_file(
     artifact: Artifact, reference: IntegerGraph, device: Device, images: Pixels
 ) -> list[Check]:
     path, declared = artifact.path, device.quantization.float_islands
+    arithmetic = arithmetic_of(artifact.precision, artifact.form)
     indices: dict[str, int] = {}
     if artifact.format is Format.ONNX:
         shipped = onnx_integer_graph(path)
@@ -141,7 +142,7 @@ def _prove_file(
             return check_tflite_coverage(path, declared, kept)
         runtime = device.runtimes[Format.ONNX].name if artifact.form == "board" else _ORT
         if runtime == _ORT:
-            return check_onnx_coverage(path, declared, kept)
+            return check_onnx_coverage(path, declared, kept, arithmetic)
         return check_asked_coverage(path, declared, runtime, kept)
 
     try:
@@ -157,7 +158,9 @@ def _prove_file(
         return [wiring, coverage(())]
     if artifact.format is Format.ONNX:
         floats = [operator.output for operator in shipped.operators if operator.grid is None]
-        integers = onnx_intermediates(path, list(shipped.grids), floats, _as_float(images))
+        integers = onnx_intermediates(
+            path, list(shipped.grids), floats, _as_float(images), arithmetic
+        )
         runtime = "ONNX Runtime"
     else:
         integers = tflite_intermediates(path, indices, _as_int8(images))

@@ -96,6 +96,14 @@ def parse_contract(text: str, where: str) -> Contract:
     return from_mapping(Contract, data, where, ModelError)
 
 
+def exact_arithmetic(path: Path) -> Arithmetic:
+    """Returns what any model file must be computed in: its contract's, where it has one."""
+    try:
+        return read_contract(path).arithmetic
+    except ModelError:
+        return "any"
+
+
 def read_contract(path: Path) -> Contract:
     """Returns the contract in an exported file.
 

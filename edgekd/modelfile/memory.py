@@ -79,6 +79,6 @@ def _resident(key: str) -> int:
 
 
 if __name__ == "__main__":
-    (asked,) = (choice for choice in get_args(Arithmetic) if choice == sys.argv[2])
+    asked = {choice: choice for choice in get_args(Arithmetic)}[sys.argv[2]]
     found = _measure(Path(sys.argv[1]), asked)
     sys.stdout.write(f"\n{found}\n")

@@ -11,7 +11,7 @@ from edgekd.nets.blocks import ConvNormAct
 
 @torch.no_grad()
 def fold_for_inference(net: nn.Module) -> nn.Module:
-    """Folds every batch norm of our own blocks, in place, and returns the network.
+    """Folds every batch norm of our own blocks and lets ReLUs write over their input, in place.
 
     On a CPU normalising and rectifying cost as much as the convolutions: they pass over memory that
     these have just left. The outputs are those of before but for rounding.

@@ -28,6 +28,7 @@ from edgekd import decoder
 from edgekd.data.image import letterbox
 from edgekd.errors import DataError, ModelError, suggest
 from edgekd.files import sha256_of
+from edgekd.modelfile.contract import exact_arithmetic
 from edgekd.modelfile.runner import TensorInfo, open_runner
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.types import Detections, Image, InputContract, Priors
@@ -170,7 +171,8 @@ class BlackBoxTeacher:
     def __init__(self, card: BlackBoxCard, classes: tuple[str, ...], threads: int = 1) -> None:
         self.card, self.classes = card, classes
         self._labels = class_table(card.classes, classes, card.class_map)
-        self.runner = open_runner(card.model, threads=threads)
+        arithmetic = exact_arithmetic(card.model)
+        self.runner = open_runner(card.model, threads=threads, arithmetic=arithmetic)
         self._input = _input_of(card, self.runner.input)
         self._pixels = _pixel_table(card, self._input)
         self._specification = self._described()

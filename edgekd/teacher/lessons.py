@@ -25,7 +25,7 @@ from edgekd.teacher.frozen import Teacher
 from edgekd.teacher.shelf import Arrays, Shelf, Slot
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.lesson import Lesson, Objects
-from edgekd.training.precision import autocast
+from edgekd.training.precision import autocast, warn_of_emulation
 
 KINDS = ("outputs", "features", "objects")
 """What can be kept, in the order in which a batch carries it."""
@@ -141,6 +141,7 @@ def open_cache(
     if not gaps:
         return cache
     keep_freed_memory()
+    warn_of_emulation(device, precision, progress)
     with progress.meter("teacher cache", len(wanted), len(wanted) - len(gaps)) as meter:
         done = len(wanted) - len(gaps)
         for numbers in _blocks(views, cache.images, batch_size):

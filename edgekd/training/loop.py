@@ -23,7 +23,7 @@ from edgekd.progress import Progress
 from edgekd.sections import FitOptions
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
-from edgekd.training.precision import autocast, has_bfloat16
+from edgekd.training.precision import autocast, warn_of_emulation
 
 Point = dict[str, float]
 
@@ -69,11 +69,7 @@ def fit(
         ModelError: The loss is not finite, or the checkpoint belongs to another run.
     """
     keep_freed_memory()
-    if options.precision == "bfloat16" and not has_bfloat16(device):
-        progress.note(
-            "precision bfloat16: emulated on this processor, some ten times slower than float32; "
-            "auto takes what is fast"
-        )
+    warn_of_emulation(device, options.precision, progress)
     optimizer = torch.optim.AdamW(_groups(task.model, options.weight_decay), options.learning_rate)
     average = WeightAverage(task.model, options.ema) if options.ema else None
     run = _Run(folder / "checkpoint.pt", task.model, optimizer, average, options)

@@ -12,7 +12,7 @@ from edgekd.bundle import golden
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.data.image import to_input
 from edgekd.modelfile.runner import open_runner
-from edgekd.types import Arithmetic, Artifact
+from edgekd.types import Arithmetic, Artifact, arithmetic_of
 
 
 def vectors(bundle: Path) -> list[dict[str, np.ndarray]]:
@@ -45,7 +45,7 @@ def test_vectors_hold_what_every_runtime_gave_for_the_image(
             file = by_name[name]
             runner = open_runner(
                 file.path,
-                arithmetic="int8" if name == "int8.onnx" else "any",
+                arithmetic=arithmetic_of(file.precision, file.form),
                 kernels=kernels,  # type: ignore[arg-type]
             )
             outputs = runner.run(to_input(image, file.input))

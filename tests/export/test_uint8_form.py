@@ -63,3 +63,30 @@ def test_no_two_weights_share_a_zero_point() -> None:
     own = [zero for weight, _, zero in dequantized if weight in weights]
     assert len(own) == len(set(own)) == LAYERS
     onnx.checker.check_model(host)
+
+
+def test_a_layer_that_is_called_twice_opens_and_computes_in_full(tmp_path: Path) -> None:
+    model = saturating_net()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.input[1] = "f0"
+    unused = [n for n in model.graph.node if n.output[0] in ("f1", "f2")]
+    for node in unused:
+        model.graph.node.remove(node)
+    path = tmp_path / "host.onnx"
+    onnx.save(as_uint8(model), path)
+    images = np.full((1, DEPTH, 2, 2), 255 / 128, np.float32)
+    (found,) = OnnxRunner(path, arithmetic="uint8").run(images)
+    np.testing.assert_allclose(found, images, atol=1e-6)
+
+
+def test_a_weight_without_a_zero_point_gets_one(tmp_path: Path) -> None:
+    model = saturating_net()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0].startswith("w"):
+            del node.input[2:]
+    path = tmp_path / "host.onnx"
+    onnx.save(as_uint8(model), path)
+    images = np.full((1, DEPTH, 2, 2), 255 / 128, np.float32)
+    (found,) = OnnxRunner(path, arithmetic="uint8").run(images)
+    np.testing.assert_allclose(found, images, atol=1e-6)

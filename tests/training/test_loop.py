@@ -155,7 +155,7 @@ class Notes(SilentProgress):
 def test_emulated_bfloat16_is_said_to_be_slow(
     small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, told: int
 ) -> None:
-    monkeypatch.setattr("edgekd.training.loop.has_bfloat16", lambda _device: native)
+    monkeypatch.setattr("edgekd.training.precision.has_bfloat16", lambda _device: native)
     notes = Notes()
     fit(
         MeanTask(),

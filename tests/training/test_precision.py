@@ -9,7 +9,7 @@ from edgekd.training.precision import autocast, has_bfloat16, resolved
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[("avx2", False), ("avx512_bf16", True), ("amx_bf16", True), ("bf16", True)])
+@pytest.fixture(params=[("avx2", False), ("avx512_bf16", True), ("amx_bf16", True)])
 def native(request, monkeypatch) -> bool:
     feature, computes = request.param
     monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"fpu", feature}))
