@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
 from edgekd import __version__
 from edgekd.errors import EdgeKDError
+
+# Before OpenMP is loaded: threads that wait by spinning take the CPU from those they wait for. On
+# two cores, beside one busy process, training is 1.6 times as fast without, and alone no slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class _Commands(click.Group):

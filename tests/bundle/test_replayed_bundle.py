@@ -232,6 +232,26 @@ def test_a_golden_value_beyond_the_tolerance_fails(bundle: Path) -> None:
     assert [name for name, file in files.items() if file["status"] == "failed"] == ["int8.tflite"]
 
 
+def test_decisions_are_those_of_the_kernels_that_a_board_has(bundle: Path, edit: Edit) -> None:
+    def far(values: np.ndarray) -> None:
+        values[...] = np.clip(values.astype(np.int16) + 30, -128, 127)
+
+    for path in (bundle / "golden").glob("*.npz"):
+        names = [n for n in np.load(path).files if n.startswith("int8.tflite/default/")]
+        alter(path, dict.fromkeys(names, far))
+
+    def others(golden: Any) -> None:
+        for entry in golden["files"]["int8.tflite"]["expected"]:
+            entry["labels"] = [1 - label for label in entry["labels"]]
+
+    edit(bundle / "golden" / "golden.json", others)
+    write_manifest(bundle)
+    found = by_name(replay(bundle, "int8.tflite"))["int8.tflite"]
+    assert found["nearest"] == "builtin"
+    assert found["status"] == "passed"
+    assert found["decisions"]["found"] == found["decisions"]["expected"] > 0
+
+
 def test_a_step_here_and_there_passes_and_is_shown(bundle: Path) -> None:
     def near(values: np.ndarray) -> None:
         values[0, 0, 0, :2] += 1 if values.max() < 127 else -1
