@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgekd.modelfile import Operator, read_operators
-from edgekd.modelfile.runner import SESSION_SWITCHES
+from edgekd.modelfile.runner import session_options
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.types import Arithmetic, Check, Precision
 
@@ -106,11 +106,8 @@ def _left_float(path: Path, arithmetic: Arithmetic) -> dict[str, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(arithmetic)
         options.optimized_model_filepath = str(optimised)
-        for key in SESSION_SWITCHES[arithmetic]:
-            options.add_session_config_entry(key, "1")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(optimised).graph
     # ONNX Runtime puts transposes of its own round convolutions, and at the border of the graph.

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgekd.modelfile.onnx_graph import load_onnx
-from edgekd.modelfile.runner import SESSION_SWITCHES
+from edgekd.modelfile.runner import session_options
 from edgekd.types import Arithmetic
 
 Integers = NDArray[Any]
@@ -92,11 +92,8 @@ def run_in_memory(
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = session_options(arithmetic)
     options.intra_op_num_threads = 1
-    for key in SESSION_SWITCHES[arithmetic]:
-        options.add_session_config_entry(key, "1")
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -116,12 +116,9 @@ class OnnxRunner:
         self.delegate = "cpu-int8" if arithmetic == "int8" else "cpu"
         ort = _onnxruntime()
         self.runtime_version: str = ort.__version__
-        options = ort.SessionOptions()
+        options = session_options(arithmetic)
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        for key in SESSION_SWITCHES[arithmetic]:
-            options.add_session_config_entry(key, "1")
         try:
             self._session = ort.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -192,6 +189,19 @@ class TfliteRunner:
         except (ValueError, RuntimeError) as failed:
             raise ModelError(f"{self.path}: fails in {self.runtime}: {failed}") from failed
         return [self._interpreter.get_tensor(index) for index in self._output_indices]
+
+
+def session_options(arithmetic: Arithmetic) -> Any:  # noqa: ANN401 - ONNX Runtime is untyped
+    """Returns options of ONNX Runtime that compute in an arithmetic and print errors alone.
+
+    Raises:
+        ModelError: ONNX Runtime is not installed.
+    """
+    options = _onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    for key in SESSION_SWITCHES[arithmetic]:
+        options.add_session_config_entry(key, "1")
+    return options
 
 
 def open_runner(

@@ -25,7 +25,7 @@ from edgekd.teacher.frozen import Teacher
 from edgekd.teacher.shelf import Arrays, Shelf, Slot
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.lesson import Lesson, Objects
-from edgekd.training.precision import autocast, warn_of_emulation
+from edgekd.training.precision import autocast, resolved, warn_of_emulation
 
 KINDS = ("outputs", "features", "objects")
 """What can be kept, in the order in which a batch carries it."""
@@ -118,12 +118,13 @@ def open_cache(
         OSError: The disk is full.
     """
     kept = [kind for kind in KINDS if kind in kinds]
+    computed = resolved(device, precision)
     asking = replace(stream, views=None, lessons=None)
 
     def ask(numbers: Sequence[int]) -> tuple[Lesson, ...]:
         count = len(stream.dataset.samples)
         batch = collate([asking[divmod(number, count)] for number in numbers]).to(device)
-        with autocast(device, precision):
+        with autocast(device, computed):
             return live_lessons(teachers, batch, kept)
 
     existing = [Shelf.existing(folder / kind) for folder in folders for kind in kept]

@@ -23,7 +23,7 @@ from edgekd.progress import Progress
 from edgekd.sections import FitOptions
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
-from edgekd.training.precision import autocast, warn_of_emulation
+from edgekd.training.precision import autocast, resolved, warn_of_emulation
 
 Point = dict[str, float]
 
@@ -70,6 +70,7 @@ def fit(
     """
     keep_freed_memory()
     warn_of_emulation(device, options.precision, progress)
+    precision = resolved(device, options.precision)
     optimizer = torch.optim.AdamW(_groups(task.model, options.weight_decay), options.learning_rate)
     average = WeightAverage(task.model, options.ema) if options.ema else None
     run = _Run(folder / "checkpoint.pt", task.model, optimizer, average, options)
@@ -82,7 +83,7 @@ def fit(
                 on_step(step)
             for group in optimizer.param_groups:
                 group["lr"] = options.learning_rate * rate_at(step, options)
-            terms = train_step(task, batch.to(device), optimizer, options)
+            terms = train_step(task, batch.to(device), optimizer, options, precision)
             if average:
                 average.update(task.model, step)
             done = step + 1
@@ -104,9 +105,10 @@ def train_step(
     batch: Batch,
     optimizer: torch.optim.Optimizer,
     options: FitOptions,
+    precision: str,
 ) -> dict[str, float]:
     """Takes one step and returns ``loss``, and ``term/<name>`` of every term in it."""
-    with autocast(batch.images.device, options.precision):
+    with autocast(batch.images.device, precision):
         terms = task.losses(batch)
     loss = torch.stack([t.float() for t in terms.values()]).sum()
     values = {"loss": float(loss.detach())}
