@@ -9,7 +9,7 @@ from typing import Literal
 from edgekd.decoder import DECODERS
 from edgekd.errors import suggest
 from edgekd.methods import METHODS, method_options
-from edgekd.types import Format, Priors
+from edgekd.types import STRIDES, Format, Priors
 
 
 def _in_range(name: str, value: float, low: float, high: float) -> None:
@@ -234,10 +234,8 @@ class StudentSection:
     def __post_init__(self) -> None:
         if self.budget_ms is not None and self.budget_ms <= 0:
             raise ValueError(f"budget_ms {self.budget_ms}: must be above 0")
-        if tuple(sorted(set(self.strides) & {4, 8, 16, 32})) != self.strides or not self.strides:
-            raise ValueError(f"strides {list(self.strides)}: a rising choice of 4, 8, 16, 32")
-        if len(self.strides) != self.strides[-1].bit_length() - self.strides[0].bit_length() + 1:
-            raise ValueError(f"strides {list(self.strides)}: must not skip a level")
+        if self.strides not in STRIDES:
+            raise ValueError(f"strides {list(self.strides)}: neighbours of 4, 8, 16, 32, rising")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

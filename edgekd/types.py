@@ -28,6 +28,12 @@ UNANNOTATED = -2
 """Ignore label of a region that nobody annotated: hidden from the annotation's loss, not from the
 teacher's. As the label of an image it says that its class is not known."""
 
+FEATURES = (4, 8, 16, 32)
+"""Strides of edgedet's features: pixels of the input per cell."""
+
+STRIDES = [FEATURES[i:j] for j in range(1, 5) for i in range(j)]
+"""What a detector's levels may be: neighbours, finest first."""
+
 
 class Task(StrEnum):
     """What a model does."""

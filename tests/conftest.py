@@ -24,8 +24,14 @@ from edgekd.data.demo import CLASSES, write_demo_set
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever looks at the shared run goes to one worker, so that it is made once."""
+    """Whatever looks at the shared run goes to one worker, so that it is made once.
+
+    A slow proof has twenty minutes: it is there to be right, and a busy machine takes four times
+    as long as an idle one.
+    """
     for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(1200))
         if "finished_run" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("run"))
 

@@ -73,35 +73,40 @@ def scale_of(architecture: str, family: str) -> Scale:
 class Backbone(nn.Module):
     """Features at strides 4, 8, 16 and 32, or at 1, 2, 4 and 8 for small images.
 
+    The last of them has the pool pyramid: there a cell sees the most of the image.
+
     Args:
         image_channels: 1 or 3.
         scale: Of the family member.
         small: Whether the first two reductions are left out, for images of few pixels.
+        features: How many of the four are made, finest first; no later stage is built.
 
     Attributes:
-        channels: Channels of the four features, finest first.
+        channels: Channels of the features, finest first.
     """
 
-    def __init__(self, image_channels: int, scale: Scale, *, small: bool = False) -> None:
+    def __init__(
+        self, image_channels: int, scale: Scale, *, small: bool = False, features: int = 4
+    ) -> None:
         super().__init__()
-        stem, *widths = (round_channels(c * scale.width) for c in _CHANNELS)
+        stem, *widths = (round_channels(c * scale.width) for c in _CHANNELS[: features + 1])
         self.channels = tuple(widths)
         self.stem = ConvNormAct(image_channels, stem, 3, 1 if small else 2)
         stages = []
-        for index, (outputs, depth) in enumerate(zip(widths, scale.depth, strict=True)):
+        for index, (outputs, depth) in enumerate(zip(widths, scale.depth[:features], strict=True)):
             inputs = stem if index == 0 else widths[index - 1]
             block = FusedInvertedResidual if index < 2 else InvertedResidual
             expansion = 2.0 if index < 2 else 3.0
             stride = 1 if small and index == 0 else 2
             blocks: list[nn.Module] = [block(inputs, outputs, stride, expansion)]
             blocks += [block(outputs, outputs, 1, expansion) for _ in range(depth)]
-            if index == 3:
+            if index == features - 1:
                 blocks.append(PoolPyramid(outputs))
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the four features, finest first, for ``x`` of ``(B, C, H, W)``."""
+        """Returns the features, finest first, for ``x`` of ``(B, C, H, W)``."""
         features = []
         x = self.stem(x)
         for stage in self.stages:

@@ -21,7 +21,7 @@ from edgekd.nets.backbone import channels_last, scale_of
 from edgekd.nets.classifier import EdgeCls
 from edgekd.nets.detector import EdgeDet
 from edgekd.strict import from_mapping
-from edgekd.types import Priors, Task
+from edgekd.types import STRIDES, Priors, Task
 
 _KEY = "edgekd"
 
@@ -81,6 +81,8 @@ class Card:
     own: OwnCard | None = None
 
     def __post_init__(self) -> None:
+        if self.strides and self.strides not in STRIDES:
+            raise ModelError(f"strides {list(self.strides)}: neighbours of 4, 8, 16, 32, rising")
         coarsest = max(self.strides, default=1)
         for name in ("height", "width"):
             value = getattr(self, name)

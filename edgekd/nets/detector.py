@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from edgekd.nets.backbone import Backbone, Scale, initialise
 from edgekd.nets.blocks import ConvNormAct, Separable, round_channels
+from edgekd.types import FEATURES
 
 
 class Pyramid(nn.Module):
@@ -62,7 +63,7 @@ class EdgeDet(nn.Module):
     Separate outputs because one int8 scale cannot serve class logits and box values.
 
     Attributes:
-        strides: Pixels of the input per cell, one a level.
+        strides: Pixels of the input per cell, one a level; neighbours of `FEATURES`.
         taps: Paths of the modules whose outputs are the pyramid's levels, for feature distillation.
     """
 
@@ -76,11 +77,9 @@ class EdgeDet(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = strides
-        self.backbone = Backbone(channels, scale)
+        self.backbone = Backbone(channels, scale, features=FEATURES.index(strides[-1]) + 1)
         width = round_channels(scale.neck * scale.width)
-        inputs = [
-            c for c, s in zip(self.backbone.channels, (4, 8, 16, 32), strict=True) if s in strides
-        ]
+        inputs = self.backbone.channels[-len(strides) :]
         self.pyramid = Pyramid(inputs, width)
         self.scores = nn.ModuleList(Branch(width, classes, 1) for _ in strides)
         self.boxes = nn.ModuleList(Branch(width, 4, 1) for _ in strides)
@@ -102,10 +101,9 @@ class EdgeDet(nn.Module):
             ``(scores, boxes)`` a level, flattened, finest first: ``(B, classes, H/s, W/s)`` logits
             and ``(B, 4, H/s, W/s)`` raw (dx, dy, log w, log h), decoded by `edgekd.decoder`.
         """
-        features = self.backbone(x)
-        wanted = [f for f, s in zip(features, (4, 8, 16, 32), strict=True) if s in self.strides]
         outputs: list[Tensor] = []
-        for level, feature in enumerate(self.pyramid(wanted)):
+        features = self.backbone(x)[-len(self.strides) :]
+        for level, feature in enumerate(self.pyramid(features)):
             outputs += [self.scores[level](feature), self.boxes[level](feature)]
         return tuple(outputs)
 

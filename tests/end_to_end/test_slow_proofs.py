@@ -35,7 +35,6 @@ def command(small_set: Path, teacher_file: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.timeout(1200)
 def test_a_run_killed_in_every_training_stage_ends_as_an_uninterrupted_one(
     small_set: Path, teacher_file: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +86,6 @@ json.dump({"numpy": np.__version__, "found": found}, sys.stdout)
 """
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="tflite-runtime has no wheel for this Python"
 )

@@ -37,6 +37,13 @@ def test_a_fine_level_serves_small_objects() -> None:
         assert net(torch.zeros(1, 3, 64, 96))[0].shape == (1, 3, 16, 24)
 
 
+@pytest.mark.parametrize("strides", [(4,), (8, 16), (4, 8, 16), (16, 32), (8, 16, 32)])
+def test_every_weight_of_a_detector_serves_a_level(strides: tuple[int, ...]) -> None:
+    net = build(card(strides=strides))
+    torch.cat([o.flatten() for o in net(torch.randn(2, 3, 64, 96))]).square().sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
 def test_the_family_grows_from_a_third_of_a_million_parameters() -> None:
     counts = [cost.parameters(build(card(f"edgedet-{size}"))) for size in "nsml"]
     assert counts == sorted(counts)
@@ -116,5 +123,8 @@ def test_a_checkpoint_that_is_none_of_ours_is_refused(
 def test_impossible_cards_name_the_value() -> None:
     with pytest.raises(ModelError, match="height 50: must be a multiple of 32"):
         card(height=50)
+    for strides in ((4, 16), (16, 8), (5,)):
+        with pytest.raises(ModelError, match="neighbours of 4, 8, 16, 32"):
+            card(strides=strides)
     with pytest.raises(ModelError, match="did you mean 'edgedet-n'"):
         build(card("edgedet-nn"))

@@ -13,7 +13,6 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "reliability" / "faults.py"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_killed_full_and_unreadable_runs_end_as_if_nothing_had_been(tmp_path: Path) -> None:
     faults = {"--kills": 6, "--full": 2, "--unreadable": 2, "--moments": 1}
     options = [part for name, count in faults.items() for part in (name, str(count))]
