@@ -2,11 +2,12 @@
 
     python benchmarks/distillation/mnist.py --data $EDGEKD_DATA/mnist --work WORK
 
-A teacher of two hidden layers of 1200 units, with dropout, weight constraints and images jittered
-by up to two pixels; a student of two layers of 800 without any regularisation, trained on labels
-alone, with the teacher's soft labels at T = 20, and with soft labels of a transfer set that holds
-no 3. The nets are those of ``benchmarks/own_nets/mlp.py``, the loss is EdgeKD's ``soft-labels``;
-images fit in memory, so the loop here is a plain one.
+A teacher of two hidden layers of 1200 units, with dropout, weight constraints and images moved by
+up to two pixels, and, since it has eighty epochs and not thousands, turned, stretched and bent too;
+a student of two layers of 800 without any regularisation, trained on labels alone, with the
+teacher's soft labels at T = 20, and with soft labels of a transfer set that holds no 3. The nets
+are those of ``benchmarks/own_nets/mlp.py``, the loss is EdgeKD's ``soft-labels``; images fit in
+memory, so the loop here is a plain one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,14 +50,31 @@ def images_and_labels(data: Path, split: str, cache: Path) -> tuple[Tensor, Tens
 
 
 def jittered(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns every image moved by up to two pixels each way, black moving in."""
-    padded = functional.pad(images, (2, 2, 2, 2))
-    count = len(images)
-    shift = torch.randint(0, 5, (count, 2), generator=generator)
-    rows = shift[:, :1] + torch.arange(28)
-    columns = shift[:, 1:] + torch.arange(28)
-    which = torch.arange(count)[:, None, None]
-    return padded[which, 0, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    """Returns every image moved by up to two pixels each way, turned, stretched and bent.
+
+    Up to 15 degrees and 15 per cent; the bend is smooth noise of one pixel (Simard, Steinkraus and
+    Platt, Best practices for convolutional neural networks, 2003). Black moves in.
+    """
+    count, half = len(images), images.shape[-1] / 2
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator) * 2 - 1
+
+    angle, stretch, shift = (
+        uniform() * math.radians(15),
+        1 + 0.15 * uniform(2),
+        uniform(2) * 2 / half,
+    )
+    cos, sin = angle.cos(), angle.sin()
+    columns = (
+        torch.stack((cos, sin), 1) * stretch[:, :1],
+        torch.stack((-sin, cos), 1) * stretch[:, 1:],
+        shift,
+    )
+    grid = functional.affine_grid(torch.stack(columns, 2), list(images.shape), align_corners=False)
+    noise = torch.randn(count, 2, 6, 6, generator=generator) / half
+    bend = functional.interpolate(noise, images.shape[2:], mode="bicubic", align_corners=False)
+    return functional.grid_sample(images, grid + bend.permute(0, 2, 3, 1), align_corners=False)
 
 
 def train(
@@ -97,7 +116,7 @@ def train(
         if epoch % 10 == 9 or epoch == epochs - 1:
             spent = time.monotonic() - began
             print(
-                f"{title} epoch {epoch + 1}/{epochs} loss {float(value):.4f} {spent:.0f} s",
+                f"{title} epoch {epoch + 1}/{epochs} loss {value.item():.4f} {spent:.0f} s",
                 flush=True,
             )
     net.eval()
@@ -231,8 +250,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--teacher-epochs", type=int, default=120)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--teacher-epochs", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

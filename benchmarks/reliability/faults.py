@@ -229,7 +229,7 @@ def small_run(data: Path, teacher: Path, cache: Path, out: Path) -> list[str]:
         "--set", "export.proof_images=3", "--set", "benchmark.bootstrap=100",
         "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
         "--set", "quantize.calibration_images=4",
-        "--set", "report.exhibits=1",
+        "--set", "report.exhibits=1", "--set", "student.strides=[8]",
     ]  # fmt: skip
 
 
@@ -432,11 +432,14 @@ def import_everything() -> None:
     from edgekd.quiet import quietly
 
     with quietly():
+        import faster_coco_eval  # noqa: F401
         import litert_torch  # noqa: F401
+        import matplotlib.backends.backend_svg  # noqa: F401
         import torchao.quantization.pt2e  # noqa: F401
 
         import edgekd.cli
-        import edgekd.pipeline  # noqa: F401
+        import edgekd.pipeline
+        import edgekd.report.html  # noqa: F401
 
 
 if __name__ == "__main__":
