@@ -223,28 +223,9 @@ class _Bundle:
         rows = {kernels: figures(found, limits.grain) for kernels, found in away.items()}
         nearest = min(rows, key=lambda kernels: float(rows[kernels]["rms"]), default=None)
         allowed = max(limits.distance, SPREAD_FACTOR * golden["spread"]["rms"])
-        classifies = self._contract["task"] == "classification"
-        readable = classifies or file["decoding"]["decoder"] != "none"
-        if len(golden["expected"]) != readable * len(actual):
-            raise BundleError(f"golden.json has {len(golden['expected'])} results for {name}")
         # Decisions on record are those of the first kernel set; another set's are in its outputs.
-        expected, first = golden["expected"], golden["kernels"][0]
-        twin = known[nearest] if nearest not in (None, first) else []
-        decisions = {"reasons": []}  # type: Record
-        if classifies:
-            step = (file["outputs"][0]["scale"] or 1.0) * units[0]
-            logits = [real_logits(outputs, file) for outputs in actual]
-            if twin:
-                best = [int(real_logits(outputs, file).argmax()) for outputs in twin]
-                expected = [{"label": label} for label in best]
-            decisions = compare_classes(expected, logits, 2 * allowed * step)
-        elif readable:
-            thresholds = [item["score"] for item in self._contract["thresholds"]]
-            found = [detections(outputs, file, thresholds) for outputs in actual]
-            if twin:
-                decided = [detections(outputs, file, thresholds) for outputs in twin]
-                expected = [dict(zip(("boxes", "scores", "labels"), one)) for one in decided]
-            decisions = compare_detections(expected, found, thresholds, limits)
+        twin = known[nearest] if nearest not in (None, golden["kernels"][0]) else []
+        decisions = self._decisions(file, golden, actual, twin, 2 * allowed)
         reasons = decisions.pop("reasons")
         if nearest and not rows[nearest]["rms"] <= allowed:  # Not a number is off, too.
             reasons.append(f"raw outputs are {rows[nearest]['rms']:.4g} {golden['measure']} off")
@@ -256,6 +237,46 @@ class _Bundle:
             "decisions": decisions,
             "reasons": reasons,
         }
+
+    def _decisions(
+        self,
+        file: Record,
+        golden: Record,
+        actual: list[list[Array]],
+        twin: list[list[Array]],
+        margin: float,
+    ) -> Record:
+        """Returns how the decisions agree with those that golden.json, or ``twin``, leads to.
+
+        Args:
+            file: Entry of the contract.
+            golden: What golden.json holds of it.
+            actual: Outputs of every vector.
+            twin: Recorded outputs whose decisions are not on record, to be decided here; or none.
+            margin: Two classes nearer than this, in units of the measure, are equally right.
+        """
+        expected = golden["expected"]
+        classifies = self._contract["task"] == "classification"
+        readable = classifies or file["decoding"]["decoder"] != "none"
+        if len(expected) != readable * len(actual):
+            name = Path(file["path"]).name
+            raise BundleError(f"golden.json has {len(expected)} results for {name}")
+        if classifies:
+            output = file["outputs"][0]
+            step = (output["scale"] or 1.0) * golden["units"][output["name"]]
+            if twin:
+                expected = [{"label": int(real_logits(one, file).argmax())} for one in twin]
+            logits = [real_logits(outputs, file) for outputs in actual]
+            return compare_classes(expected, logits, margin * step)
+        if readable:
+            thresholds = [item["score"] for item in self._contract["thresholds"]]
+            if twin:
+                decided = [detections(outputs, file, thresholds) for outputs in twin]
+                expected = [dict(zip(("boxes", "scores", "labels"), one)) for one in decided]
+            found = [detections(outputs, file, thresholds) for outputs in actual]
+            limits = LIMITS[golden["measure"]]
+            return compare_detections(expected, found, thresholds, limits)
+        return {"reasons": []}
 
     def _path(self, name: str) -> Path:
         if name not in self._listed:

@@ -21,6 +21,7 @@ from edgekd import pipeline
 from edgekd.benchmark.detector import score
 from edgekd.device import load_device
 from edgekd.files import write_atomic
+from edgekd.machine import cpu_model
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.nets import cost
 from edgekd.nets.outputs import network_outputs
@@ -30,6 +31,7 @@ from edgekd.recipe import Recipe
 from edgekd.runfolder import RunFolder, digest
 from edgekd.strict import to_mapping
 from edgekd.training.inference import network_predictions
+from edgekd.training.precision import resolved
 from edgekd.types import Dataset, Detections, OutputContract, Task
 from edgekd.workshop import Workshop, calibration_batches, open_workshop
 
@@ -95,6 +97,8 @@ def run_row(row: Row, work: Path, table: str, classes: Sequence[str]) -> dict[st
         "macs": cost.macs(net, shop.card.input_shape),
         "train_seconds": round(run.seconds.get("distill", time.monotonic() - began), 1),
         "threads": torch.get_num_threads(),
+        "precision": resolved(CPU, row.recipe.distill.training.precision),
+        "processor": cpu_model(),
         "float32": figures(shop.val, floating, classes),
         "int8_ptq": figures(shop.val, integer, classes),
         "int8_minus_float": difference(shop.val, floating, integer, classes),

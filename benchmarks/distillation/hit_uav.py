@@ -39,9 +39,6 @@ HELD_OUT = 5
 GRID_VIEWS, FINAL_VIEWS = 20, 40
 """Fixed views an image that every row with a teacher shares, where its recipe has no number."""
 
-IMAGES = 600
-"""To learn from: what the peer's epochs are counted in."""
-
 MODEL = catalog_folder("models") / "hit-uav"
 
 SINGLE = (
@@ -142,13 +139,10 @@ def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int])
     """Trains the deciding rows by one of the recipes."""
     base = load_recipe(MODEL / "recipes" / f"{RECIPES[table]}.yaml")
     steps = base.distill.training.steps
-    forty_epochs = 40 * IMAGES // base.distill.training.batch_size
     winner = dict(base.distill.methods or {})
     rows: dict[str, tuple[dict[str, Any], int]] = {
         "no-kd": ({}, steps),
         "kd": (winner, steps),
-        "kd-40-epochs": (winner, forty_epochs),
-        "no-kd-40-epochs": ({}, forty_epochs),
         "no-kd-twice": ({}, 2 * steps),
         "kd-twice": (winner, 2 * steps),
         "no-kd-wall": ({}, round(1.35 * steps)),
