@@ -8,6 +8,7 @@ import torch
 from edgekd.errors import ModelError
 from edgekd.nets import cost
 from edgekd.nets.backbone import SCALES
+from edgekd.nets.blocks import StridedDepthwise
 from edgekd.nets.card import Card, build, load_net, save_net
 from edgekd.nets.tap import TappedNet
 
@@ -42,6 +43,22 @@ def test_every_weight_of_a_detector_serves_a_level(strides: tuple[int, ...]) -> 
     net = build(card(strides=strides))
     torch.cat([o.flatten() for o in net(torch.randn(2, 3, 64, 96))]).square().sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_strided_depthwise_layers_train_in_float32_amid_bfloat16() -> None:
+    layer = StridedDepthwise(8, 8, 3, 2, 1, groups=8, bias=False)
+    images = torch.randn(2, 8, 9, 9).bfloat16()
+    exact = torch.nn.functional.conv2d(images.float(), layer.weight, None, 2, 1, 1, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, asked = layer(images), layer.eval()(images)
+    assert trained.dtype == torch.bfloat16
+    assert torch.equal(trained, exact.bfloat16())
+    assert not torch.equal(asked, trained)
+    net = build(card())
+    strided = {m for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1}
+    strided = {m for m in strided if m.stride == (2, 2)}
+    assert len(strided) == 4
+    assert all(isinstance(m, StridedDepthwise) for m in strided)
 
 
 def test_the_family_grows_from_a_third_of_a_million_parameters() -> None:
