@@ -61,7 +61,7 @@ def surprise(rng: random.Random) -> Any:
 def twisted(tree: Any, rng: random.Random) -> Any:
     """Returns a copy of nested dictionaries and lists with one entry changed."""
     tree = copy.deepcopy(tree)
-    places = list(_places(tree))
+    places = list(_places(tree)) if isinstance(tree, dict | list) else []
     if not places:
         return surprise(rng)
     holder, key = rng.choice(places)
