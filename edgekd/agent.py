@@ -524,7 +524,8 @@ def main():
     try:
         result = options.act(options)
     except AgentError as error:
-        print("error: %s" % error, file=sys.stderr)
+        # One line, for the other side shows the last one: runtimes end in a detail of a tensor.
+        print("error: %s" % " ".join(str(error).split()), file=sys.stderr)
         return 2
     sys.stdout.flush()
     print(json.dumps(result))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -151,3 +153,18 @@ def test_big_cores_come_before_little_ones(monkeypatch: pytest.MonkeyPatch) -> N
     assert agent._fastest(2) == [2, 3]
     assert agent._fastest(3) == [0, 2, 3]
     assert agent._fastest(9) == [0, 1, 2, 3]
+
+
+def test_a_refused_file_is_named_on_the_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interpreter(**_: Any) -> None:
+        raise ValueError("Could not open it.\n  Tensor 10 is invalidly specified.\n")
+
+    monkeypatch.setitem(sys.modules, "odd", SimpleNamespace(Interpreter=interpreter))
+    monkeypatch.setitem(agent.RUNTIMES, ".tflite", (("odd", "odd", "odd"),))
+    monkeypatch.setattr(sys, "argv", ["agent.py", "time", "net.tflite"])
+    assert agent.main() == 2
+    assert capsys.readouterr().err == (
+        "error: net.tflite: refused by odd: Could not open it. Tensor 10 is invalidly specified.\n"
+    )
