@@ -30,6 +30,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -801,16 +802,30 @@ def judge(kind: str, first: int, count: int, corpus: Path) -> dict[str, Any]:
     return found
 
 
-def main(work: Path, corpus: Path | None, inputs: int, kinds: list[str], out: Path | None) -> int:
-    """Judges every kind; returns how many inputs were not read or refused as they should be."""
+def main(
+    work: Path,
+    corpus: Path | None,
+    inputs: int,
+    kinds: list[str],
+    out: Path | None,
+    *,
+    workers: int,
+) -> int:
+    """Judges every kind, as many at once as there are workers.
+
+    Returns:
+        How many inputs were not read or refused as they should be.
+    """
     work.mkdir(parents=True, exist_ok=True)
     if corpus is None:
         corpus = work / "corpus" if (work / "corpus").exists() else small_corpus(work)
     began, results = time.monotonic(), {}
     share = math.ceil(inputs / len(kinds))
-    for kind in kinds:
-        results[kind] = found = judge(kind, 0, share, corpus)
-        print(f"{kind}: {json.dumps(found, indent=1)}", flush=True)
+    with ThreadPoolExecutor(workers) as pool:
+        judged = pool.map(lambda kind: judge(kind, 0, share, corpus), kinds)
+        for kind, found in zip(kinds, judged, strict=True):
+            results[kind] = found
+            print(f"{kind}: {json.dumps(found, indent=1)}", flush=True)
     bad = sum(len(found["bad"]) for found in results.values())
     total = sum(found["inputs"] for found in results.values())
     summary = {
@@ -836,6 +851,7 @@ if __name__ == "__main__":
     parser.add_argument("--kind", choices=sorted(KINDS), action="append")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.read:
@@ -849,6 +865,7 @@ if __name__ == "__main__":
                     options.inputs,
                     options.kind or list(KINDS),
                     options.out,
+                    workers=options.workers,
                 )
             )
         )
