@@ -447,9 +447,9 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("faults.json"))
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--moments", type=int, default=5)
     parser.add_argument("--full", type=int, default=50)
-    parser.add_argument("--unreadable", type=int, default=20)
+    parser.add_argument("--unreadable", type=int, default=5)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     main(
