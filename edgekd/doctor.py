@@ -255,7 +255,7 @@ def lines(findings: list[Finding]) -> Iterator[str]:
             yield f"{'':<28}-> {finding.remedy}"
     errors = sum(f.level == "error" for f in findings)
     advice = sum(f.level == "advice" for f in findings)
-    yield f"{errors} errors, {advice} pieces of advice"
+    yield f"errors: {errors}, advice: {advice}"
 
 
 def _remedy(name: str) -> str:
