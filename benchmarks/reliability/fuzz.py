@@ -62,7 +62,7 @@ def surprise(rng: random.Random) -> Any:
 def twisted(tree: Any, rng: random.Random) -> Any:
     """Returns a copy of nested dictionaries and lists with one entry changed."""
     tree = copy.deepcopy(tree)
-    places = list(_places(tree)) if isinstance(tree, dict | list) else []
+    places = list(_places(tree))
     if not places:
         return surprise(rng)
     holder, key = rng.choice(places)
@@ -86,9 +86,9 @@ def _keys(holder: Any) -> Any:
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    for key in list(_keys(tree)):
-        yield tree, key
-        if isinstance(tree[key], dict | list):
+    if isinstance(tree, dict | list):
+        for key in list(_keys(tree)):
+            yield tree, key
             yield from _places(tree[key])
 
 
