@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import time
@@ -24,6 +23,7 @@ from hit_uav import MODEL
 
 from edgekd.device import load_device
 from edgekd.files import write_atomic
+from edgekd.machine import cpu_model
 from edgekd.nets import cost
 from edgekd.nets.tap import TappedNet
 from edgekd.progress import SilentProgress
@@ -88,7 +88,8 @@ def main(data: Path, work: Path) -> None:
     views = VIEWS * len(shops["live"].train.samples)
     result = {
         "command": "python benchmarks/distillation/cache_speed.py --data $EDGEKD_DATA/hit_uav",
-        "host": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "processor": cpu_model(),
+        "threads": torch.get_num_threads(),
         "batch_size": recipe.distill.training.batch_size,
         "teacher_parameters": parameters,
         "student_parameters": cost.parameters(shops["live"].blank_student()),
@@ -108,5 +109,4 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
-    torch.set_num_threads(2)
     main(options.data, options.work)

@@ -1,6 +1,7 @@
 """The rows in ``results/`` as the Markdown tables of README.md.
 
 python benchmarks/distillation/table.py hit-uav-grid
+python benchmarks/distillation/table.py mnist
 """
 
 from __future__ import annotations
@@ -51,8 +52,24 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def mnist() -> None:
+    """Prints the errors of every row of ``mnist.json``, its seeds side by side."""
+    found = json.loads((RESULTS / "mnist.json").read_text(encoding="utf-8"))
+    by_row: dict[str, list[dict[str, Any]]] = {"teacher": [found["teacher"]]}
+    for row in found["rows"]:
+        by_row.setdefault(row["row"], []).append(row)
+    print("| row | errors of 10,000, each seed | mean | published | threes right, % |")
+    print("|---|---|---|---|---|")
+    for name, seeds in by_row.items():
+        errors = [row["errors"] for row in seeds]
+        threes = ", ".join(f"{row['threes_right']:.1f}" for row in seeds)
+        mean = f"{sum(errors) / len(errors):.0f}"
+        published = found["published"][name]
+        print(f"| {name} | {', '.join(map(str, errors))} | {mean} | {published} | {threes} |")
+
+
 def main(table: str) -> None:
-    """Prints one table."""
+    """Prints one table of trained rows."""
     found = rows(table)
     detects = "map" in found[0]["float32"]
     figure = "mAP" if detects else "top-1"
@@ -66,4 +83,4 @@ def main(table: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    mnist() if sys.argv[1] == "mnist" else main(sys.argv[1])

@@ -183,14 +183,6 @@ def test_mnist_nets_have_the_papers_widths(
     assert (linears[0].in_features, *(m.out_features for m in linears)) == widths
 
 
-def test_only_the_mnist_teacher_is_random_while_training() -> None:
-    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    teacher, student = mlp.build_teacher().train(), mlp.build_student().train()
-    assert not torch.equal(teacher(images), teacher(images))
-    assert torch.equal(student(images), student(images))
-    assert torch.equal(teacher.eval()(images), teacher(images))
-
-
 def test_option_a_shortcut_subsamples_and_centres_the_old_channels() -> None:
     block = resnet_cifar.ResidualBlock(16, 32, 2).eval()
     nn.init.zeros_(block.conv2.weight)
