@@ -43,6 +43,7 @@ from edgekd.sections import DEFAULT_METHODS
 from edgekd.sources import fitted_recipe, load_split
 from edgekd.strict import to_mapping
 from edgekd.types import (
+    FAMILIES,
     ClassificationMetrics,
     Dataset,
     DetectionMetrics,
@@ -346,8 +347,9 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     )
     write_atomic(out, header + dump_recipe(recipe))
     return (
-        f"{out} written. Next: edgekd train --recipe {out} --student edgedet-m --out runs/teacher, "
-        f"then edgekd compress --recipe {out} --teacher runs/teacher/train/student.safetensors"
+        f"{out} written. Next: edgekd train --recipe {out} --student {FAMILIES[train.task]}-m "
+        f"--out runs/teacher, then edgekd compress --recipe {out} "
+        "--teacher runs/teacher/train/student.safetensors"
     )
 
 

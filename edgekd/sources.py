@@ -15,7 +15,7 @@ from edgekd.device import Device
 from edgekd.errors import DataError, ModelError, RecipeError
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, load_recipe, override
-from edgekd.types import Dataset, Format, Precision, Task
+from edgekd.types import FAMILIES, Dataset, Format, Precision, Task
 from edgekd.yamlfile import read_yaml
 
 DEMO = "demo-traffic"
@@ -78,7 +78,7 @@ def fitted_recipe(data: Path, *, own_teacher: bool = False) -> tuple[Recipe, Dat
 
     Where EdgeKD ships a teacher for these very classes its recipe is the start; else, and for a
     user who brings a teacher, input size and channels follow the images, and the family follows
-    the task.
+    the task. IDX files hold digits and letters as a rule, which are not what they were in a mirror.
 
     Raises:
         DataError: The data set is not recognised, or its training split is empty.
@@ -89,7 +89,6 @@ def fitted_recipe(data: Path, *, own_teacher: bool = False) -> tuple[Recipe, Dat
     shipped = None if own_teacher else shipped_for(train.classes)
     if shipped and train.task is Task.DETECTION:
         return override(load_recipe(shipped.recipe), {"data.path": str(data)}), train
-    detects = train.task is Task.DETECTION
     first = read_image(train.samples[0], 3)
     grey = bool((first == first[..., :1]).all())
     height, width = _input_size(first.shape[0], first.shape[1])
@@ -98,8 +97,10 @@ def fitted_recipe(data: Path, *, own_teacher: bool = False) -> tuple[Recipe, Dat
         "input.height": height,
         "input.width": width,
         "input.channels": 1 if grey else 3,
-        "student.architecture": "edgedet-n" if detects else "edgecls-n",
+        "student.architecture": f"{FAMILIES[train.task]}-n",
     }
+    if train.format == "idx":
+        changes["augmentation.horizontal_flip"] = 0.0
     return override(Recipe(), changes), train
 
 

@@ -42,6 +42,10 @@ class Task(StrEnum):
     CLASSIFICATION = "classification"
 
 
+FAMILIES = {Task.DETECTION: "edgedet", Task.CLASSIFICATION: "edgecls"}
+"""EdgeKD's own networks for each task."""
+
+
 class Format(StrEnum):
     """File format of an exported model."""
 

@@ -41,7 +41,7 @@ from edgekd.teacher.frozen import (
     require_same_classes,
 )
 from edgekd.training.inference import letterboxed
-from edgekd.types import Dataset, Sample, Task
+from edgekd.types import FAMILIES, Dataset, Sample, Task
 
 SAME = "same"
 """Architecture of a student that is the teacher itself."""
@@ -216,7 +216,7 @@ def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
         strides=recipe.student.strides if detects else (),
     )
     if card.task is not dataset.task:
-        family = "edgedet" if detects else "edgecls"
+        family = FAMILIES[dataset.task]
         raise RecipeError(
             f"student.architecture {card.architecture!r} does {card.task}, but {dataset.root} is a "
             f"{dataset.task} set; use {family}-n, {family}-s, {family}-m or {family}-l"

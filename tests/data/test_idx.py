@@ -11,6 +11,8 @@ import pytest
 from edgekd.data.dataset import load
 from edgekd.data.image import read_image
 from edgekd.errors import DataError
+from edgekd.file_commands import write_recipe
+from edgekd.recipe import load_recipe
 from edgekd.types import Task
 
 
@@ -86,3 +88,12 @@ def test_labels_that_are_too_few_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test-labels-idx1-ubyte").write_bytes(labels)
     with pytest.raises(DataError, match="5 images, but 4 labels"):
         load(tmp_path, "test")
+
+
+def test_the_recipe_for_digits_has_a_classifier_and_mirrors_nothing(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train", 20)
+    advice = write_recipe(tmp_path, "jetson", tmp_path / "recipe.yaml", force=False)
+    assert "--student edgecls-m" in advice
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.student.architecture == "edgecls-n"
+    assert recipe.augmentation.horizontal_flip == 0
