@@ -16,7 +16,7 @@ from edgekd.benchmark.predict import outlook, predict_everywhere, predict_latenc
 from edgekd.board.transport import on_this_computer
 from edgekd.device import Device
 from edgekd.machine import is_x86
-from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
+from edgekd.metrics.bootstrap import CONFIDENCE, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import peak_memory
@@ -47,6 +47,10 @@ TRAINED = "trained-int8"
 
 AGREEMENT = 0.003
 """Largest difference in mAP (or top-1) between the int8 files, as a fraction."""
+
+SURE = 0.999
+"""Confidence at which a larger difference fails the proof. Runtimes round differently, so that
+some decisions always differ: at 95 % one proof in twenty on a small set would fail by chance."""
 
 _NAMES = {
     "float.onnx": ("float-onnx", "float32 ONNX"),
@@ -134,12 +138,13 @@ class Assessment:
             )
         )
 
-    def compare(self, of: str, minus: str) -> Comparison | None:
+    def compare(self, of: str, minus: str, confidence: float = CONFIDENCE) -> Comparison | None:
         """Returns the paired difference of two rows, None unless both were measured."""
         if of not in self.predictions or minus not in self.predictions:
             return None
         metric = "map" if self.dataset.task is Task.DETECTION else "top1"
-        return Comparison(of=of, minus=minus, metric=metric, interval=self._interval(of, minus))
+        interval = self._interval(of, minus, confidence)
+        return Comparison(of=of, minus=minus, metric=metric, interval=interval)
 
     @property
     def reference(self) -> str:
@@ -156,7 +161,7 @@ class Assessment:
         names = {"int8-tflite": "TFLite", self.int8_onnx: "ONNX", TRAINED: "the trained graph"}
         pairs = [(self.int8_onnx, TRAINED), ("int8-tflite", TRAINED)]
         for of, minus in [*pairs, ("int8-tflite", self.int8_onnx)]:
-            comparison = self.compare(of, minus)
+            comparison = self.compare(of, minus, SURE)
             if comparison is not None:
                 files = "int8-files" if minus != TRAINED else of
                 yield self._agreement(comparison, f"decisions/{files}", names)
@@ -171,7 +176,8 @@ class Assessment:
             figure=f"{names[comparison.of]} minus {names[comparison.minus]} "
             f"{100 * interval.value:+.2f} points [{100 * interval.low:+.2f}, "
             f"{100 * interval.high:+.2f}] {comparison.metric}",
-            mark=f"within {100 * AGREEMENT:.1f} points, or the paired interval covers 0",
+            mark=f"within {100 * AGREEMENT:.1f} points, or the paired {100 * SURE:g} % interval "
+            "covers 0",
             culprit=None if close or chance else comparison.of,
         )
 
@@ -218,15 +224,17 @@ class Assessment:
             )
         return Setback(image=sample.path, of=of, minus=minus, lost=lost, said=said, exhibit=exhibit)
 
-    def _interval(self, of: str, minus: str) -> Interval:
+    def _interval(self, of: str, minus: str, confidence: float) -> Interval:
         a, b = self.predictions[minus], self.predictions[of]
         samples = self.options.bootstrap
         if self.dataset.task is Task.DETECTION:
-            return paired_bootstrap(self.dataset, a, b, samples=samples)
+            return paired_bootstrap(self.dataset, a, b, samples=samples, confidence=confidence)
         ids = [s.image_id for s in self.dataset.samples]
         labels = np.array([int(s.labels[0]) for s in self.dataset.samples])
         logits_a, logits_b = (np.stack([p[k] for k in ids]) for p in (a, b))
-        return paired_top1_bootstrap(logits_a, logits_b, labels, samples=samples)
+        return paired_top1_bootstrap(
+            logits_a, logits_b, labels, samples=samples, confidence=confidence
+        )
 
 
 def _lost_share(sample: Sample, before: dict[int, Any], after: dict[int, Any]) -> float:

@@ -32,8 +32,9 @@ def first(found: Detections, count: int) -> Detections:
     )
 
 
-def assessed(dataset: Dataset, before: dict, after: dict) -> Assessment:
-    assessment = Assessment(dataset, BenchmarkSection(bootstrap=100), load_device("raspberry-pi"))
+def assessed(dataset: Dataset, before: dict, after: dict, draws: int = 100) -> Assessment:
+    options = BenchmarkSection(bootstrap=draws)
+    assessment = Assessment(dataset, options, load_device("raspberry-pi"))
     for key, found in (("student-float", before), ("int8-tflite", after)):
         assessment.add_network(key, key, found, parameters=1, macs=1)
     return assessment
@@ -120,6 +121,22 @@ def test_each_file_is_held_against_the_trained_graph_and_the_other(small_set: Pa
     assert found["decisions/int8-tflite"].culprit == "int8-tflite"
     assert "TFLite minus the trained graph -" in found["decisions/int8-tflite"].figure
     assert found["decisions/int8-onnx"].figure.startswith("ONNX minus the trained graph +0.00")
+
+
+@pytest.mark.parametrize(("lost", "passed"), [(0, True), (5, True), (15, False)])
+def test_a_handful_of_images_that_tip_over_is_chance_and_many_are_not(
+    small_set: Path, lost: int, passed: bool
+) -> None:
+    dataset, _, _ = classifier(small_set)
+    one = replace(dataset.samples[0], labels=np.array([0]))
+    dataset = replace(dataset, samples=tuple(replace(one, image_id=index) for index in range(100)))
+    right = {index: np.array([1.0, 0.0]) for index in range(100)}
+    file = right | {index: np.array([0.0, 1.0]) for index in range(lost)}
+    assessment = assessed(dataset, right, file, draws=1000)
+    assessment.predictions[TRAINED] = right
+    found = {check.name: check for check in assessment.agreements()}
+    assert found["decisions/int8-tflite"].passed == passed
+    assert "99.9 % interval" in found["decisions/int8-tflite"].mark
 
 
 def test_one_file_alone_is_held_against_nothing_else(small_set: Path) -> None:

@@ -33,6 +33,12 @@ def shown(interval: Mapping[str, float] | None) -> str:
     return f"{interval['value']:+.2f} ({interval['low']:+.2f} to {interval['high']:+.2f})"
 
 
+def unusual_base(row: Mapping[str, Any]) -> str:
+    """Returns what a row is compared with where that is not the student without a teacher."""
+    base = row.get("base", "no-kd")
+    return "" if base.startswith("no-kd") else f" over `{base}`"
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
     """Returns one row's cells."""
     floating = row["float32"]
@@ -43,7 +49,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [
         f"`{row['row']}`",
         f"{headline(floating):.2f}",
-        shown(row.get("minus_base")),
+        shown(row.get("minus_base")) + unusual_base(row),
         f"{headline(row['int8_ptq']):.2f}",
         shown(row["int8_minus_float"]),
         shown(row.get("int8_minus_base_int8")),

@@ -19,6 +19,9 @@ METRICS: dict[str, tuple[int, ...]] = {
 }
 """Metric name → the IoU thresholds that it averages, as indices of `THRESHOLDS`."""
 
+CONFIDENCE = 0.95
+"""Of an interval that a report shows."""
+
 _RECALLS: NDArray[np.float64] = np.linspace(0.0, 1.0, 101)
 _CELLS = 1 << 19
 """Draws x detections worked on at once: small enough to stay in a processor's cache."""
@@ -35,8 +38,9 @@ def paired_bootstrap(
     samples: int = 1000,
     seed: int = 0,
     classes: Sequence[str] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """Returns the metric of b minus that of a, with its 95 % interval over resampled images.
+    """Returns the metric of b minus that of a, with its interval over resampled images.
 
     Both models see the same draws. Detections are matched once; a draw only re-weights images. A
     class that a draw leaves without an object does not count in that draw's mean, and a draw that
@@ -50,6 +54,7 @@ def paired_bootstrap(
         samples: Draws of as many images as there are, with replacement.
         seed: Of the draws.
         classes: Names of the classes to average; by default all.
+        confidence: Share of the draws that the interval holds, 0 to 1.
 
     Raises:
         DataError: A metric, class, image id or label is unknown, or there is no object at all.
@@ -63,7 +68,7 @@ def paired_bootstrap(
     if np.isnan(value[0]):
         raise DataError(f"{dataset.name}: no object of {', '.join(classes or dataset.classes)}")
     draws = _draws(len(dataset.samples), samples, seed)
-    return _interval(float(value[0]), _difference(pair, draws, METRICS[metric]))
+    return _interval(float(value[0]), _difference(pair, draws, METRICS[metric]), confidence)
 
 
 def paired_top1_bootstrap(
@@ -73,8 +78,9 @@ def paired_top1_bootstrap(
     *,
     samples: int = 1000,
     seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """Returns the top-1 accuracy of b minus that of a, with its 95 % interval over images.
+    """Returns the top-1 accuracy of b minus that of a, with its interval over images.
 
     Args:
         logits_a: ``(N, C)`` of the model subtracted.
@@ -82,6 +88,7 @@ def paired_top1_bootstrap(
         labels: ``(N,)`` true classes.
         samples: Draws of N images, with replacement.
         seed: Of the draws.
+        confidence: Share of the draws that the interval holds, 0 to 1.
 
     Raises:
         DataError: The shapes or a label do not fit, or there is no image.
@@ -95,7 +102,8 @@ def paired_top1_bootstrap(
     # Of N drawn images the numbers gained, lost and unchanged are all that the difference needs.
     shares = np.array([np.mean(gains == gain) for gain in (1, 0, -1)])
     counts = _generator(samples, seed).multinomial(len(gains), shares, size=samples)
-    return _interval(float(gains.mean()), (counts[:, 0] - counts[:, 2]) / len(gains))
+    differences = (counts[:, 0] - counts[:, 2]) / len(gains)
+    return _interval(float(gains.mean()), differences, confidence)
 
 
 def average_precision(
@@ -181,6 +189,7 @@ def _generator(samples: int, seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _interval(value: float, differences: NDArray[np.float64]) -> Interval:
-    low, high = np.nanpercentile(differences, [2.5, 97.5])
-    return Interval(value=value, low=float(low), high=float(high))
+def _interval(value: float, differences: NDArray[np.float64], confidence: float) -> Interval:
+    tail = 50 * (1 - confidence)
+    low, high = np.nanpercentile(differences, [tail, 100 - tail])
+    return Interval(value=value, low=float(low), high=float(high), confidence=confidence)

@@ -172,9 +172,11 @@ def test_top1_differs_by_the_share_of_images_won() -> None:
     right, wrong = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     first = np.where((np.arange(1000) < 700)[:, None], right, wrong)
     second = np.where((np.arange(1000) >= 200)[:, None], right, wrong)
-    interval = paired_top1_bootstrap(first, second, labels, samples=4000)
-    assert interval.value == pytest.approx(0.1)
     # 300 won and 200 lost of 1000: the spread of their difference is known.
     spread = np.sqrt((0.5 - 0.1**2) / 1000)
-    assert interval.low == pytest.approx(0.1 - 1.96 * spread, abs=0.004)
-    assert interval.high == pytest.approx(0.1 + 1.96 * spread, abs=0.004)
+    for confidence, width, error in ((0.95, 1.96, 0.004), (0.999, 3.29, 0.02)):
+        interval = paired_top1_bootstrap(first, second, labels, samples=4000, confidence=confidence)
+        assert interval.confidence == confidence
+        assert interval.value == pytest.approx(0.1)
+        assert interval.low == pytest.approx(0.1 - width * spread, abs=error)
+        assert interval.high == pytest.approx(0.1 + width * spread, abs=error)
