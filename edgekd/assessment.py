@@ -222,7 +222,10 @@ class Assessment:
                 f"{names[int(sample.labels[0])]}: {names[int(np.argmax(before))]} before, "
                 f"{names[int(np.argmax(after))]} after"
             )
-        return Setback(image=sample.path, of=of, minus=minus, lost=lost, said=said, exhibit=exhibit)
+        return Setback(
+            image=sample.path, of=of, minus=minus, lost=lost, said=said, exhibit=exhibit,
+            frame=sample.frame,
+        )  # fmt: skip
 
     def _interval(self, of: str, minus: str, confidence: float) -> Interval:
         a, b = self.predictions[minus], self.predictions[of]

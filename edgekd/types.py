@@ -463,6 +463,7 @@ class Setback:
             [0, 1], above 0.
         said: What each of them answered, in one line.
         exhibit: Both sets of detections; None for a classifier.
+        frame: Of the image in its file, where that holds many (IDX).
     """
 
     image: Path
@@ -471,6 +472,12 @@ class Setback:
     lost: float
     said: str
     exhibit: Exhibit | None = None
+    frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the image's file, with the frame where there are many."""
+        return self.image.name if self.frame is None else f"{self.image.name}[{self.frame}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,6 +86,19 @@ def test_a_classifier_shows_what_it_now_takes_for_something_else(small_set: Path
     assert [s.image for s in found] == [wholly.path, slightly.path]
     assert found[0].said == "cat: cat before, dog after"
     assert found[0].exhibit is None
+    assert found[0].name == wholly.path.name
+
+
+def test_an_image_among_many_in_one_file_is_named_by_its_frame(small_set: Path) -> None:
+    dataset, before, after = classifier(small_set)
+    frames = tuple(
+        replace(s, path=small_set / "t10k-images-idx3-ubyte", frame=index)
+        for index, s in enumerate(dataset.samples)
+    )
+    after[frames[2].image_id] = np.array([0.0, 9.0])
+    assessment = assessed(replace(dataset, samples=frames), before, after)
+    (found,) = assessment.setbacks("int8-tflite", "student-float", 5)
+    assert found.name == "t10k-images-idx3-ubyte[2]"
 
 
 def test_the_page_shows_them(small_set: Path) -> None:

@@ -218,7 +218,7 @@ def _plain_lines(record: RunRecord) -> Iterator[str]:
     for change in worst_changes(record):
         yield f"after int8: {change}"
     for setback in record.setbacks:
-        yield f"worse after int8: {setback.image.name}: {setback.said}"
+        yield f"worse after int8: {setback.name}: {setback.said}"
     for check in record.checks:
         culprit = "" if check.culprit is None else f"; first at {check.culprit}"
         state = "PASS" if check.passed else "FAIL"
