@@ -144,20 +144,20 @@ def final(table: str, data: Path, work: Path, only: list[str], seeds: list[int])
     base = load_recipe(MODEL / "recipes" / f"{RECIPES[table]}.yaml")
     steps = base.distill.training.steps
     winner = dict(base.distill.methods or {})
-    rows: dict[str, tuple[dict[str, Any], float]] = {
-        "no-kd": ({}, 1),
-        "kd": (winner, 1),
-        "no-kd-twice": ({}, 2),
-        "kd-twice": (winner, 2),
+    rows: dict[str, tuple[dict[str, Any], float | None, str | None]] = {
+        "no-kd": ({}, 1, None),
+        "kd": (winner, 1, "no-kd"),
+        EQUAL_TIME: ({}, None, "kd"),
+        "no-kd-twice": ({}, 2, "no-kd"),
+        "kd-twice": (winner, 2, "no-kd"),
     }
     for name in only or ("no-kd", "kd", EQUAL_TIME, "no-kd-twice"):
-        methods, times = rows[name] if name in rows else ({}, _teachers_time(table))
-        count = round(times * steps)
+        methods, times, base_of = rows[name]
+        count = round((times or _teachers_time(table)) * steps)
         for seed in seeds if name in ("no-kd", "kd") else seeds[:1]:
             views = base.teacher.cache_views or FINAL_VIEWS
             recipe = _recipe(base, data, work, methods, views=views, seed=seed)
             recipe = override(recipe, {"distill.training.steps": count})
-            base_of = {"no-kd": None, EQUAL_TIME: "kd"}.get(name, "no-kd")
             against = base_of and f"{base_of}-seed{seed}"
             row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=against)
             show(run_row(row, work, f"hit-uav-{table}", CLASSES))
