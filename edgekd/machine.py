@@ -27,6 +27,11 @@ def cpu_flags(root: Path = _ROOT) -> frozenset[str]:
     return frozenset()
 
 
+def cpu_vendor(root: Path = _ROOT) -> str:
+    """Returns who made an x86 processor, as it says itself (``GenuineIntel``); else nothing."""
+    return dict(entries(root / "proc/cpuinfo")).get("vendor_id", "")
+
+
 def is_x86() -> bool:
     """Returns whether this is a 64-bit Intel or AMD processor."""
     return platform.machine().lower() in ("x86_64", "amd64")

@@ -121,10 +121,10 @@ class FitOptions:
         seed: Of data order and augmentation.
         checkpoint_s: Seconds between checkpoints.
         workers: Processes that prepare views; None chooses.
-        precision: Of the networks' convolutions: ``float32``; ``bfloat16``, which a GPU or a CPU
-            with AVX512-BF16 or AMX runs nearly twice as fast, and other x86 CPUs many times slower;
-            ``auto`` takes what is fast here. Losses, weights and their averages are float32
-            throughout, and so is all of quantization-aware training.
+        precision: Of the networks' convolutions: ``float32``; ``bfloat16``, which a GPU, an Intel
+            CPU with AMX or an AMD CPU with AVX512-BF16 runs faster, and other x86 CPUs slower, most
+            of them many times; ``auto`` takes what is fast here. Losses, weights and their averages
+            are float32 throughout, and so is all of quantization-aware training.
     """
 
     steps: int = 3000

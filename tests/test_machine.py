@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgekd.machine import conditions, cpu_model
+from edgekd.machine import conditions, cpu_model, cpu_vendor
 
 Files = Callable[[dict[str, str]], Path]
 
@@ -36,3 +36,9 @@ def test_what_a_system_does_not_tell_is_left_out(
     assert cpu_model(empty)
     root = system_files({"proc/device-tree/model": "NVIDIA Jetson Orin Nano\0"})
     assert cpu_model(root) == "NVIDIA Jetson Orin Nano"
+
+
+def test_the_maker_of_a_processor_is_read_where_it_is_told(system_files):
+    root = system_files({"proc/cpuinfo": "vendor_id\t: GenuineIntel\nmodel name\t: x\n"})
+    assert cpu_vendor(root) == "GenuineIntel"
+    assert cpu_vendor(system_files({"proc/cpuinfo": "processor : 0\nFeatures : fp asimd\n"})) == ""

@@ -3,8 +3,9 @@
     python benchmarks/distillation/bccd.py --data $EDGEKD_DATA/bccd --work WORK
 
 The teacher is trained by `edgekd train` with ``benchmarks/bccd/recipe.yaml``, as for the run in
-``benchmarks/bccd``. Every row reads the same 87 validation images: the set is too small to cut a
-development split from it, so the winner here is not an unbiased one, and the table says so.
+``benchmarks/bccd``. Rows with a teacher share its answers about twenty fixed views an image. Every
+row reads the same 87 validation images: the set is too small to cut a development split from it, so
+the winner here is not an unbiased one, and the table says so.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def main(data: Path, work: Path, steps: int, only: list[str]) -> None:
             base,
             {
                 "teacher.model": str(checkpoint),
+                "teacher.cache": str(work / "teacher-cache"),
+                "teacher.cache_views": 20,
                 "distill.methods": METHODS[name],
                 "distill.baseline": False,
                 "distill.training.steps": steps,

@@ -5,7 +5,8 @@
 The images are a lossy copy (JPEG, quality 75) of 20,000 of the training and all 10,000 test images:
 figures are not to be held against published ones. The teacher starts from the published ResNet-56
 weights and is fine-tuned on the copy. Methods are compared on a fifth of the training images;
-``test`` is read once for the deciding rows.
+``test`` is read once for the deciding rows. ``no-kd-twice`` asks whether the student without a
+teacher has converged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edgekd.recipe import Recipe, override
 from edgekd.strict import to_mapping
 
 NETS = Path(__file__).resolve().parent.parent / "own_nets" / "resnet_cifar.py"
-GRID_STEPS, STEPS = 2500, 6000
+GRID_STEPS, STEPS = 1500, 4000
 METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {},
     "soft-labels-T2": {"soft-labels": {"weight": 1.0, "temperature": 2.0}},
@@ -61,7 +62,7 @@ def base_recipe(data: Path, steps: int) -> Recipe:
             },
             "distill.training": {
                 "steps": steps, "batch_size": 128, "learning_rate": 0.002, "ema": 0.995,
-                "weight_decay": 0.05, "precision": "auto",
+                "weight_decay": 0.05, "precision": "float32",
             },
         },
     )  # fmt: skip
@@ -87,20 +88,23 @@ def teacher(data: Path, published: Path, work: Path, steps: int) -> Path:
     return checkpoint
 
 
-def main(data: Path, work: Path, only: list[str], deciding: list[str]) -> None:
+def main(
+    data: Path, work: Path, only: list[str], deciding: list[str], seeds: list[int], *, twice: bool
+) -> None:
     """Trains the teacher, compares the methods, and reads the test images for the deciding rows."""
     images = unpacked(data, work)
     published = data / "models" / "cifar10_resnet_akamaster" / "resnet56-4bfd9763.th"
-    weights = teacher(images, published, work, steps=1000)
+    weights = teacher(images, published, work, steps=600)
     for name in only or METHODS:
         recipe = _recipe(images, weights, work, GRID_STEPS, METHODS[name], seed=0)
         show(run_row(Row(name=name, recipe=recipe, base=_base(name)), work, "cifar-grid", ()))
-    for name in deciding:
-        for seed in (0, 1, 2):
-            recipe = _recipe(images, weights, work, STEPS, METHODS[name], seed=seed)
+    rows = [(name, "", STEPS) for name in deciding] + [("no-kd", "-twice", 2 * STEPS)] * twice
+    for name, suffix, steps in rows:
+        for seed in seeds:
+            recipe = _recipe(images, weights, work, steps, METHODS[name], seed=seed)
             recipe = override(recipe, {"data.val": "test"})
-            base = _base(name) and f"no-kd-seed{seed}"
-            row = Row(name=f"{name}-seed{seed}", recipe=recipe, base=base)
+            base = f"no-kd-seed{seed}" if suffix or name != "no-kd" else None
+            row = Row(name=f"{name}{suffix}-seed{seed}", recipe=recipe, base=base)
             show(run_row(row, work, "cifar-final", ()))
 
 
@@ -120,7 +124,6 @@ def _recipe(
             "teacher.weights": str(weights),
             "teacher.cache": str(work / "teacher-cache"),
             "teacher.cache_views": 10,
-            "teacher.precision": "auto",
             "distill.methods": methods,
         },
     )
@@ -132,5 +135,14 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--deciding", nargs="*", default=[])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--twice", action="store_true")
     options = parser.parse_args()
-    main(options.data, options.work, options.only, options.deciding)
+    main(
+        options.data,
+        options.work,
+        options.only,
+        options.deciding,
+        options.seeds,
+        twice=options.twice,
+    )

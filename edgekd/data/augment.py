@@ -195,6 +195,8 @@ def _move(
     visible: float = 0.3,
 ) -> tuple[Boxes, NDArray[np.bool_]]:
     """Returns the boxes in view pixels, clipped to the area, and which of them are kept."""
+    if not len(boxes):
+        return boxes, np.zeros(0, dtype=np.bool_)
     moved = boxes * np.tile(scale, 2) + np.tile(shift, 2)
     clipped = moved.copy()
     clipped[:, 0::2] = clipped[:, 0::2].clip(area[0], area[2])

@@ -9,10 +9,23 @@ from edgekd.training.precision import autocast, has_bfloat16, resolved
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[("avx2", False), ("avx512_bf16", True), ("amx_bf16", True)])
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+
+
+@pytest.fixture(
+    params=[
+        ({"avx2"}, AMD, False),
+        ({"avx512_bf16"}, AMD, True),
+        ({"avx512_bf16"}, INTEL, False),
+        ({"avx512_bf16", "amx_bf16"}, INTEL, True),
+        ({"bf16"}, "", False),
+    ],
+    ids=["emulated", "amd", "intel", "intel-amx", "arm"],
+)
 def native(request, monkeypatch) -> bool:
-    feature, computes = request.param
-    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"fpu", feature}))
+    features, vendor, computes = request.param
+    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"fpu", *features}))
+    monkeypatch.setattr(module, "cpu_vendor", lambda: vendor)
     return computes
 
 
