@@ -77,6 +77,7 @@ def teacher(data: Path, published: Path, work: Path, steps: int) -> Path:
             "student.checkpoint": str(published),
             "distill.methods": {},
             "distill.training.learning_rate": 2e-4,
+            "data.val": "test",
         },
     )
     folder = work / "cifar-teacher"
