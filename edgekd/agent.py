@@ -456,8 +456,11 @@ def _read(path):
 
 
 def _version(package):
-    """Returns the version of an installed package without importing it, '' where it is not."""
-    pattern = re.compile(r"^%s-(.+?)\.(dist|egg)-info" % package, re.IGNORECASE)
+    """Returns the version of an installed package without importing it, '' where it is not.
+
+    ONNX Runtime comes in packages of many names, ``onnxruntime_gpu`` among them.
+    """
+    pattern = re.compile(r"^%s(?:_[a-z]+)*-(.+?)\.(dist|egg)-info" % package, re.IGNORECASE)
     for folder in sys.path:
         if os.path.isdir(folder):
             for entry in os.listdir(folder):

@@ -104,19 +104,22 @@ def _data_licence(recipe: Recipe) -> str:
     if section.path is None:
         return "The demo set is rendered by EdgeKD itself. Apache-2.0.\n"
     folder = section.path if section.path.is_dir() else section.path.parent
-    for path in sorted(folder.glob("LICEN[CS]E*")):
+    for path in sorted(path for path in folder.glob("LICEN[CS]E*") if path.is_file()):
         text = path.read_bytes()[:_SHOWN_BYTES].decode("utf-8", errors="replace")
         return f"{folder.name}, from its {path.name}:\n\n{text}"
     return f"{folder.name}: not stated. State it with data.licence in the recipe.\n"
 
 
 def _teacher_licence(recipe: Recipe, dataset: Dataset) -> str:
-    """Returns what is known of the licence of the first teacher."""
+    """Returns what is known of the licences of the teachers."""
     if recipe.teacher.licence:
         return recipe.teacher.licence
     if recipe.distill.methods == {}:
         return "No teacher: the student learnt from annotation alone.\n"
-    source = teacher_sources(recipe, dataset)[0]
+    return "".join(_source_licence(source) for source in teacher_sources(recipe, dataset))
+
+
+def _source_licence(source: str) -> str:
     for model in shipped_models():
         if str(model.weights) == source:
             return f"{model.id}, shipped with EdgeKD under {model.licence}. {model.credit}\n"

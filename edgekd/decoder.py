@@ -21,7 +21,8 @@ layout that it reads.
 
 Command line, for a machine with nothing but numpy:
 
-    python decoder.py contract.json outputs.npz   # prints the detections as JSON
+    python decoder.py int8.tflite.contract.json outputs.npz    # prints the detections as JSON
+    python decoder.py contract.json outputs.npz int8.tflite    # the same, in a bundle
 """
 
 from __future__ import annotations
@@ -240,9 +241,10 @@ def decode(outputs, contract, min_score=0.001, max_candidates=1000):
 
     Args:
         outputs: One tensor with batch 1 for each entry of ``contract["outputs"]``, in its order.
-        contract: The parsed ``contract.json`` (its ``outputs`` give role, stride, layout, scale).
-            Layouts of other projects have stride 0; where they have one output, its role is
-            ``detections``.
+        contract: Of the file, parsed (its ``outputs`` give role, stride, layout, scale): the
+            ``.contract.json`` beside it or, in a bundle, its entry of ``files`` in
+            ``contract.json``. Layouts of other projects have stride 0; where they have one output,
+            its role is ``detections``.
         min_score: Candidates under it are dropped.
         max_candidates: Best candidates kept over all levels.
 
@@ -261,12 +263,19 @@ def decode(outputs, contract, min_score=0.001, max_candidates=1000):
     boxes, values = DECODERS[name](levels, contract)
     # Logits are ranked as they are: only what is kept costs an exponential, and none tie at 1.
     are_logits = name == "edgedet"
-    threshold = np.log(min_score / (1 - min_score)) if are_logits else min_score
+    threshold = _logit(min_score) if are_logits else min_score
     rows, labels = np.nonzero(values > threshold)
     best = values[rows, labels]
     order = np.argsort(-best, kind="stable")[:max_candidates]
     scores = 1 / (1 + np.exp(-best[order])) if are_logits else best[order]
     return boxes[rows[order]], scores.astype(np.float32), labels[order].astype(np.int64)
+
+
+def _logit(score):
+    """Returns the logit of a probability; 0 and 1 are infinitely far away."""
+    if not 0 < score < 1:
+        return -np.inf if score <= 0 else np.inf
+    return np.log(score / (1 - score))
 
 
 def suppress(boxes, scores, labels, iou=0.6, limit=100):
@@ -331,11 +340,24 @@ def detect(outputs, contract, min_score=0.001, iou=0.6, limit=100):
     return boxes[kept], scores[kept], labels[kept]
 
 
+def _of_file(files, named):
+    """Returns the entry of a bundle's contract for the file that is named."""
+    found = {entry["path"].rsplit("/", 1)[-1]: entry for entry in files}
+    name = named[0].rsplit("/", 1)[-1] if named else ""
+    if name not in found:
+        sys.exit("name the file that made the outputs: " + ", ".join(found))
+    return found[name]
+
+
 def main(arguments):
-    """Prints as JSON the detections in the tensors of an ``.npz`` saved in the outputs' order."""
-    contract_path, tensors_path = arguments
+    """Prints as JSON the detections in an ``.npz`` of a file's outputs, saved by their names."""
+    if len(arguments) not in (2, 3):
+        sys.exit("usage: python decoder.py CONTRACT.json OUTPUTS.npz [FILE OF THE BUNDLE]")
+    contract_path, tensors_path = arguments[:2]
     with open(contract_path, encoding="utf-8") as stream:
         contract = json.load(stream)
+    if "files" in contract:
+        contract = _of_file(contract["files"], arguments[2:])
     with np.load(tensors_path) as archive:
         outputs = [archive[spec["name"]] for spec in contract["outputs"]]
     boxes, scores, labels = detect(outputs, contract, min_score=0.05)

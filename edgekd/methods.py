@@ -20,8 +20,9 @@ class MethodInfo:
     Attributes:
         name: As in a recipe.
         tasks: That it serves.
-        needs: Of the teacher ``outputs`` (raw), ``features``, its own ``head``, or only the
-            ``objects`` it detects (all that a black box gives); ``labels`` is annotation.
+        needs: Of the teacher ``cells`` (what it says of each, which is how EdgeKD's own detectors
+            speak), ``outputs`` (raw, whatever they mean), ``features``, its own ``head``, or only
+            the ``objects`` it detects (all that a black box gives); ``labels`` is annotation.
         weight: Default beside the task loss.
         options: Option to default.
         cost: What it costs in training, and what a cache of teacher outputs must hold.
@@ -43,6 +44,7 @@ _CLASSIFICATION = frozenset({Task.CLASSIFICATION})
 _DETECTION = frozenset({Task.DETECTION})
 _BOTH = _CLASSIFICATION | _DETECTION
 _OUTPUTS = frozenset({"outputs"})
+_CELLS = frozenset({"cells"})
 _FEATURES = frozenset({"features"})
 
 _CLASSIFIERS = (
@@ -159,7 +161,7 @@ _DETECTORS = (
     MethodInfo(
         name="logits",
         tasks=_DETECTION,
-        needs=_OUTPUTS,
+        needs=_CELLS,
         weight=1.0,
         options={"gamma": 1.0},
         cost="next to nothing; caches raw outputs",
@@ -169,7 +171,7 @@ _DETECTORS = (
     MethodInfo(
         name="boxes",
         tasks=_DETECTION,
-        needs=_OUTPUTS,
+        needs=_CELLS,
         weight=2.0,
         cost="next to nothing; caches raw outputs",
         source="Rezatofighi et al., arXiv 1902.09630, weighted by the teacher's score",
@@ -178,7 +180,7 @@ _DETECTORS = (
     MethodInfo(
         name="dense-soft-labels",
         tasks=_DETECTION,
-        needs=_OUTPUTS,
+        needs=_CELLS,
         weight=0.03,
         options={"temperature": 2.0},
         cost="next to nothing; caches raw outputs",
@@ -188,7 +190,7 @@ _DETECTORS = (
     MethodInfo(
         name="dense-logit-matching",
         tasks=_DETECTION,
-        needs=_OUTPUTS,
+        needs=_CELLS,
         weight=0.1,
         cost="next to nothing; caches raw outputs",
         source="Ba and Caruana, arXiv 1312.6184, weighted by the teacher's score",
@@ -197,7 +199,7 @@ _DETECTORS = (
     MethodInfo(
         name="localization",
         tasks=_DETECTION,
-        needs=_OUTPUTS | {"objects", "labels"},
+        needs=_CELLS | {"objects", "labels"},
         weight=1.0,
         options={"valuable": 1.0, "overlap": 0.5, "min_score": 0.3},
         cost="an overlap of every cell with every object; caches raw outputs and objects",
@@ -207,7 +209,7 @@ _DETECTORS = (
     MethodInfo(
         name="crosskd",
         tasks=_DETECTION,
-        needs=_OUTPUTS | {"head"},
+        needs=_CELLS | {"head"},
         weight=0.3,
         options={"gamma": 1.0, "box_weight": 2.0},
         cost="a pass through the teacher's head and back; caches raw outputs",

@@ -474,6 +474,7 @@ def report(shop: Workshop, measured: RunRecord) -> RunRecord:
     text = to_json(record)
 
     def work(folder: Path) -> None:
+        shop.run.discard("bundle")  # It belongs to the report that it was made with.
         write_atomic(folder / "report.json", text)
         write_html(record, folder / "report.html")
 

@@ -35,7 +35,7 @@ import importlib
 import json
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -451,10 +451,19 @@ def _runtime(candidates: Sequence[tuple[str, str]]) -> tuple[Any, str]:
     reasons = []
     for module, package in candidates:
         try:
-            return importlib.import_module(module), f"{package} {version(package)}"
+            imported = importlib.import_module(module)
+            return imported, f"{package} {_version(imported, package)}"
         except Exception as missing:  # One built for another numpy raises nearly anything.
             reasons.append(f"{package}: {missing}")
     raise NoRuntimeError(f"no runtime is installed ({'; '.join(reasons)})")
+
+
+def _version(module: Any, package: str) -> str:  # noqa: ANN401
+    """Returns its version; ONNX Runtime comes in packages of many names (``onnxruntime-gpu``)."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(getattr(module, "__version__", "of unknown version"))
 
 
 def _open_tflite(module: Any, path: str) -> tuple[list[Record], Any]:  # noqa: ANN401

@@ -84,6 +84,10 @@ class RunFolder:
         self.seconds[name] = float(done["seconds"])
         return folder
 
+    def discard(self, name: str) -> None:
+        """Removes what a stage left, whether it is there or not."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
     def _prepare(self, folder: Path, inputs: dict[str, Any], wanted: str) -> None:
         started = folder / "inputs.json"
         if folder.exists() and not (started.exists() and _recorded(started) == wanted):

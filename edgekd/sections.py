@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -159,9 +160,10 @@ class TeacherSection:
             ``torch.nn.Module``. Null for the one that EdgeKD ships for these classes.
         weights: State dict (``.safetensors``, or ``.pth`` read without unpickling code) of a
             ``my_model.py:function``.
-        others: More teachers, in the same forms; what they say is averaged.
-        resolution: ``own`` shows a teacher the same view at its own input size where that is
-            another than the student's; ``student`` shows it what the student sees.
+        others: More teachers, in the same forms; what they say is averaged, and what they detect
+            put together.
+        resolution: ``own`` shows the teachers the same view at the first one's input size where
+            that is another than the student's; ``student`` shows them what the student sees.
         cache_views: Keep what the teachers say about so many fixed views an image and train from
             that; 0 asks them anew about a new view every epoch.
         cache: Folder of that cache, shared between runs; null for ``teacher-cache`` beside the run.
@@ -269,7 +271,7 @@ class DistillSection:
         methods: Method (``edgekd methods``) to its weight beside the task loss, or to a mapping of
             ``weight`` and the method's options; empty to learn from annotation alone, null for
             the defaults of the task.
-        task_weight: Of the loss on annotation; 0 learns from the teacher alone.
+        task_weight: Of the loss on annotation beside a teacher; 0 learns from the teacher alone.
         training: The loop.
         baseline: Whether to train the same student without the teacher too, for equal steps, so
             that the report can say what distillation is worth.
@@ -281,21 +283,21 @@ class DistillSection:
     baseline: bool = False
 
     def __post_init__(self) -> None:
-        self.choices("detection")
+        self.choices(["detection"])
         _in_range("task_weight", self.task_weight, 0, 1e6)
 
-    def choices(self, case: str) -> dict[str, MethodChoice]:
+    def choices(self, cases: Sequence[str]) -> dict[str, MethodChoice]:
         """Returns the methods with their weights and options.
 
         Args:
-            case: Key of `DEFAULT_METHODS`, for a recipe that names none.
+            cases: Keys of `DEFAULT_METHODS`, for a recipe that names none.
 
         Raises:
             RecipeError: A method or an option is unknown.
         """
         named = self.methods
         if named is None:
-            named = {name: METHODS[name].weight for name in DEFAULT_METHODS[case]}
+            named = {n: METHODS[n].weight for case in cases for n in DEFAULT_METHODS[case]}
         chosen = {}
         for name, value in named.items():
             given = dict(value) if isinstance(value, dict) else {"weight": value}

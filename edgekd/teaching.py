@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
+import edgekd
 from edgekd.data.loader import Batch, ViewStream
 from edgekd.distill.task import DistillationTask
 from edgekd.files import write_atomic
@@ -26,7 +27,6 @@ from edgekd.training.lesson import Lesson
 from edgekd.training.loop import Point, fit
 from edgekd.training.precision import resolved
 from edgekd.training.task_loss import SupervisedTask, TaskLoss, task_loss
-from edgekd.types import Task
 from edgekd.workshop import Workshop
 
 LEARNT = "methods.safetensors"
@@ -64,7 +64,7 @@ def fit_student(
     hook = None
     if freeze_ranges_at is not None and isinstance(student, GraphModule):
         hook = freezer(student, freeze_ranges_at)
-    loss = _annotation_loss(shop)
+    loss = _annotation_loss(shop, shop.recipe.distill.task_weight if choices else 1.0)
     task: SupervisedTask | DistillationTask
     if choices:
         stream, lessons = _lessons(shop, stream, choices, options)
@@ -88,11 +88,9 @@ def fit_student(
     return curve
 
 
-def _annotation_loss(shop: Workshop) -> TaskLoss | None:
+def _annotation_loss(shop: Workshop, weight: float) -> TaskLoss | None:
     """Returns the weighted loss on annotation, None where it is not known or not wanted."""
-    weight = shop.recipe.distill.task_weight
-    known = shop.card.task is Task.CLASSIFICATION or shop.card.own is None
-    if not known or not weight:
+    if not shop.card.learns_from_annotation or not weight:
         return None
     loss = task_loss(shop.card.task, shop.card.strides)
     if weight == 1:
@@ -119,7 +117,7 @@ def _lessons(
 ) -> tuple[ViewStream, Callable[[Batch], Sequence[Lesson]]]:
     """Returns the views and what maps a batch of them to lessons: live teachers, or their cache."""
     needs = frozenset().union(*(METHODS[name].needs for name in choices))
-    kinds = [kind for kind in KINDS if kind in needs]
+    kinds = [k for k in KINDS if k in needs or (k == "outputs" and "cells" in needs)]
     stream = replace(stream, magnified=shop.magnified)
     section = shop.recipe.teacher
     if not section.cache_views:
@@ -157,6 +155,7 @@ def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
             "augmentation": to_mapping(stream.augmentation),
             "seed": stream.view_seed,
             "norms": "folded",
+            "edgekd": edgekd.__version__,
             "precision": resolved(shop.torch_device, shop.recipe.teacher.precision),
         }
     )[:24]

@@ -20,16 +20,17 @@ from edgekd.data.augment import magnification
 from edgekd.data.loader import normalise
 from edgekd.device import Device
 from edgekd.errors import RecipeError
-from edgekd.files import write_atomic
-from edgekd.methods import METHODS
+from edgekd.files import sha256_of, write_atomic
+from edgekd.matching import matched_methods, require_like_outputs
 from edgekd.nets.card import Card, Net, OwnCard, build, load_card, load_net, load_weights
+from edgekd.nets.outputs import network_outputs
 from edgekd.nets.own import OwnNet, call_factory, is_own, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.nets.transfer import transfer
 from edgekd.progress import Progress
 from edgekd.quantize.graph import copied, folded_graph
 from edgekd.recipe import Recipe
-from edgekd.runfolder import RunFolder
+from edgekd.runfolder import RunFolder, digest
 from edgekd.sections import FitOptions, MethodChoice, QuantizeSection
 from edgekd.sources import fingerprint, load_split, teacher_sources
 from edgekd.strict import to_mapping
@@ -41,7 +42,7 @@ from edgekd.teacher.frozen import (
     require_same_classes,
 )
 from edgekd.training.inference import letterboxed
-from edgekd.types import FAMILIES, Dataset, Sample, Task
+from edgekd.types import FAMILIES, Dataset, OutputContract, Sample, Task
 
 SAME = "same"
 """Architecture of a student that is the teacher itself."""
@@ -113,6 +114,10 @@ class Workshop:
         """Returns the student with random weights, on the CPU."""
         return self._own(self.source) if self.source else build(self.card, self.recipe.seed)
 
+    def outputs(self) -> tuple[OutputContract, ...]:
+        """Returns what the student puts out."""
+        return network_outputs(self.blank_student(), self.card)
+
     def load(self, checkpoint: Path) -> nn.Module:
         """Returns a student from a checkpoint of this run, in ``eval`` mode, on the CPU."""
         if not self.source:
@@ -172,7 +177,14 @@ def open_workshop(
     if magnified:
         scale = _scale(card, magnified)
         teachers = tuple(t.at_scale(scale) if isinstance(t, NetTeacher) else t for t in teachers)
-    return Workshop(
+    choices = matched_methods(recipe.distill, card, teachers) if teachers else {}
+    alone = not choices or (recipe.distill.baseline and architecture != SAME)
+    if alone and not card.learns_from_annotation:
+        raise RecipeError(
+            f"{chosen}: EdgeKD has no loss for the annotation of a detector of your own, so that "
+            "it learns from a teacher alone: --teacher, without --baseline and with a method"
+        )
+    shop = Workshop(
         recipe=recipe,
         device=device,
         train=train,
@@ -180,12 +192,15 @@ def open_workshop(
         card=card,
         source=chosen if is_own(chosen) else None,
         teachers=teachers,
-        choices=_choices(recipe, card, teachers) if teachers else {},
+        choices=choices,
         magnified=magnified,
         run=run,
         progress=progress,
         torch_device=torch_device,
     )
+    if "raw-outputs" in choices and architecture != SAME:
+        require_like_outputs([o.shape for o in shop.outputs()], teachers)
+    return shop
 
 
 def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
@@ -260,7 +275,7 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
         if recipe.teacher.weights:
             load_state(net, recipe.teacher.weights)
         own = OwnNet(net, card.own, card.channels)  # type: ignore[arg-type]
-        return NetTeacher(card, lambda: copy.deepcopy(own), own, _state_hash(own))
+        return NetTeacher(card, lambda: copy.deepcopy(own), own, _own_identity(own, card, source))
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         return BoxTeacher(path, student.classes)
@@ -327,9 +342,11 @@ def _require_classes(card: Card, dataset: Dataset) -> None:
         )
 
 
-def _state_hash(net: nn.Module) -> str:
+def _own_identity(net: nn.Module, card: Card, source: str) -> str:
+    """Returns the hash of a network's weights, of the file that defines it, and of its card."""
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()
+    weights = hashlib.sha256(safetensors.torch.save(state)).hexdigest()
+    return digest([weights, sha256_of(Path(source.rpartition(":")[0])), asdict(card)])
 
 
 def _magnified(recipe: Recipe, card: Card, teachers: Sequence[Teacher]) -> tuple[int, int] | None:
@@ -342,30 +359,3 @@ def _magnified(recipe: Recipe, card: Card, teachers: Sequence[Teacher]) -> tuple
 
 def _scale(card: Card, magnified: tuple[int, int]) -> float:
     return magnification((card.height, card.width), magnified)
-
-
-def _choices(recipe: Recipe, card: Card, teachers: Sequence[Teacher]) -> dict[str, MethodChoice]:
-    """Returns the methods, which must all find in the teachers what they need.
-
-    Raises:
-        RecipeError: A method needs what no teacher gives.
-    """
-    gives = frozenset().union(*(teacher.gives for teacher in teachers))
-    if card.task is Task.CLASSIFICATION:
-        case = "classification"
-    elif card.own:
-        case = "own"
-    else:
-        case = "detection" if "outputs" in gives else "objects"
-    chosen = recipe.distill.choices(case)
-    for name in chosen:
-        lacking = METHODS[name].needs - gives - {"labels"}
-        if lacking:
-            able = [n for n, m in METHODS.items() if card.task in m.tasks]
-            able = [n for n in able if METHODS[n].needs <= gives | {"labels"}]
-            raise RecipeError(
-                f"distillation method {name!r} needs the teacher's {', '.join(sorted(lacking))}, "
-                f"but it gives only {', '.join(sorted(gives))}; methods that work with it: "
-                f"{', '.join(able)}"
-            )
-    return chosen

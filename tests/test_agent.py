@@ -168,3 +168,21 @@ def test_a_refused_file_is_named_on_the_last_line(
     assert capsys.readouterr().err == (
         "error: net.tflite: refused by odd: Could not open it. Tensor 10 is invalidly specified.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "version"),
+    [
+        ("onnxruntime-1.20.1.dist-info", "1.20.1"),
+        ("onnxruntime_gpu-1.18.0.dist-info", "1.18.0"),
+        ("onnxruntime_gpu-1.16.0-py3.8.egg-info", "1.16.0-py3.8"),
+        ("onnxruntimes-2.0.dist-info", ""),
+    ],
+)
+def test_a_runtime_is_found_by_whatever_name_its_package_has(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, found: str, version: str
+) -> None:
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / found).mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert agent._version("onnxruntime") == version

@@ -122,6 +122,31 @@ def test_it_decodes_from_the_command_line(tmp_path: Path) -> None:
     ]
 
 
+def test_it_decodes_from_the_command_line_of_a_bundle(tmp_path: Path) -> None:
+    spec = contract(8)
+    scores = np.full((1, 2, 2, 1), 3.0, np.float32)
+    np.savez(tmp_path / "out.npz", scores_8=scores, boxes_8=np.zeros((1, 2, 2, 4), np.float32))
+    whole = {"files": [{"path": "models/a.onnx", "outputs": []}, {"path": "models/b.onnx", **spec}]}
+    (tmp_path / "contract.json").write_text(json.dumps(whole))
+
+    def run(*named: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, decoder.__file__, tmp_path / "contract.json"]
+        return subprocess.run(
+            [*command, tmp_path / "out.npz", *named], capture_output=True, text=True, check=False
+        )
+
+    assert [r["label"] for r in json.loads(run("b.onnx").stdout)] == [0] * 4
+    for named in ((), ("c.onnx",)):
+        assert "name the file that made the outputs: a.onnx, b.onnx" in run(*named).stderr
+        assert run(*named).returncode == 1
+
+
+@pytest.mark.parametrize(("min_score", "found"), [(0.0, 4), (0.9, 4), (0.96, 0), (1.0, 0)])
+def test_scores_of_nothing_and_of_certainty_are_thresholds_too(min_score: float, found: int):
+    outputs = [np.full((1, 2, 2, 1), 3.0, np.float32), np.zeros((1, 2, 2, 4), np.float32)]
+    assert len(decoder.decode(outputs, contract(8), min_score)[0]) == found
+
+
 def foreign(name: str, roles=("detections",), layout="any", width: int = 64, height: int = 32,
             priors=None):  # fmt: skip
     """The contract of another project's file."""

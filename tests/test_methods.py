@@ -51,7 +51,7 @@ def test_every_entry_is_complete_and_its_own_defaults_are_legal(name: str) -> No
     assert info.name == name
     assert info.tasks
     assert info.needs
-    assert info.needs <= {"outputs", "features", "head", "objects", "labels"}
+    assert info.needs <= {"outputs", "cells", "features", "head", "objects", "labels"}
     assert info.weight > 0
     assert "arXiv" in info.source
     assert info.cost

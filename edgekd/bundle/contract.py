@@ -14,7 +14,7 @@ from edgekd.types import Artifact, Format, InputContract, OutputContract, Precis
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """What a bundle was made from: sha256 of the recipe, and the version of EdgeKD."""
+    """What a bundle was made from: digest of what the recipe says, and EdgeKD's version."""
 
     recipe_sha256: str
     edgekd: str

@@ -33,7 +33,8 @@ def readme_text(
     return f"""# {contract.name}
 
 {contract.task.value.capitalize()} of {len(contract.classes)} classes for {contract.target}, made by
-EdgeKD {origin.edgekd} from the recipe with sha256 `{origin.recipe_sha256}`.
+EdgeKD {origin.edgekd} from the recipe with the digest `{origin.recipe_sha256}`, which the files carry
+too.
 
 | File | What it is |
 |---|---|

@@ -13,7 +13,7 @@ from edgekd.board.transport import PYTHON, last_line, over_ssh
 from edgekd.bundle.manifest import MANIFEST
 from edgekd.errors import RunError
 from edgekd.modelfile.memory import try_out
-from edgekd.replay import BundleError, read_manifest, replay
+from edgekd.replay import BundleError, changed_files, read_manifest, replay
 
 
 def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[str, Any]:
@@ -36,9 +36,11 @@ def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[
     try:
         if host is not None:
             return _on_host(bundle, host, python)
-        for name in read_manifest(bundle):
-            if name.endswith((".onnx", ".tflite")):
-                try_out(bundle / name)
+        listed = read_manifest(bundle)
+        if not changed_files(bundle, listed):
+            for name in listed:
+                if name.endswith((".onnx", ".tflite")):
+                    try_out(bundle / name)
         return replay(bundle)
     except BundleError as unusable:
         raise RunError(str(unusable)) from unusable

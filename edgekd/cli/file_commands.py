@@ -223,7 +223,8 @@ def bundle(run: Path, out: Path | None) -> None:
     """Write what firmware takes over: files, contract, decoder, thresholds, golden vectors."""
     from edgekd.bundling import bundle_run
 
-    folder = out or run.with_name(f"{run.resolve().name}-bundle")
+    run = run.resolve()
+    folder = out or run.with_name(f"{run.name}-bundle")
     click.echo(f"bundle: {bundle_run(run, folder, progress_for_terminal())}")
 
 

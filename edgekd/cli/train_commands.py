@@ -100,7 +100,11 @@ def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - 
     try:
         record = run(recipe, out, progress=progress, torch_device=device, until=until)
     except GateError:
-        print_run(finished_record(out), out)
+        missed = finished_record(out)
+        if options["as_json"]:
+            click.echo(to_json(missed))
+        else:
+            print_run(missed, out)
         raise
     if options["as_json"]:
         click.echo(to_json(record) if record else json.dumps({"run": str(out), "until": until}))

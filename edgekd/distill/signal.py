@@ -54,8 +54,8 @@ class Signal:
         student_logits: ``(B, C)``, classification.
         teacher_logits: ``(B, C)``, classification.
         student_outputs: Raw, whatever they mean.
-        teacher_outputs: Raw, of the first teacher; the same tensors where it is the student in
-            full precision.
+        teacher_outputs: Raw, the teachers' mean; the same tensors where the student's in full
+            precision is the teacher. Empty where no method asks for them.
     """
 
     batch: Batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +113,9 @@ class DistillationTask:
             objects=_joined_objects([x.objects for x in lessons if x.objects is not None]),
         )
         told = [lesson for lesson in lessons if lesson.outputs]
-        own = tuple(o.float() for o in told[0].outputs) if told else ()
-        signal = replace(signal, student_outputs=outputs, teacher_outputs=own)
+        signal = replace(signal, student_outputs=outputs)
+        if told and "raw-outputs" in self._choices:
+            signal = replace(signal, teacher_outputs=_mean_outputs([x.outputs for x in told]))
         if self._task is Task.CLASSIFICATION:
             logits = _mean_logits([x.outputs[0].float() for x in told]) if told else None
             return replace(signal, student_logits=outputs[0], teacher_logits=logits)
@@ -143,7 +145,7 @@ class DistillationTask:
         opinions = [
             brought([o.float() for o in lesson.outputs], form, pairs, student, sizes)
             for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True)
-            if lesson.outputs
+            if lesson.outputs and form.strides
         ]
         known = (batch.ignore_labels != UNANNOTATED).unsqueeze(-1)
         hidden = hidden_cells(
@@ -184,10 +186,17 @@ class DistillationTask:
         )
 
     def _head(self) -> Head | None:
-        """Returns the first teacher's head, by pair."""
-        form, pairs = self._teachers[0], self._pairs[0]
-        head = form.head
-        return None if head is None else lambda index, x: head(pairs[index].teacher, x)
+        """Returns the head of the first teacher that has one, by pair."""
+        for form, pairs in zip(self._teachers, self._pairs, strict=True):
+            if form.head is not None:
+                return partial(_at_pair, form.head, pairs)
+        return None
+
+
+def _at_pair(
+    head: Head, pairs: Sequence[LevelPair], index: int, feature: Tensor
+) -> tuple[Tensor, Tensor]:
+    return head(pairs[index].teacher, feature)
 
 
 def _pairs(
@@ -209,6 +218,13 @@ def _joined_objects(parts: Sequence[Objects]) -> Objects | None:
         torch.cat([p.boxes for p in parts], dim=1),
         torch.cat([p.labels for p in parts], dim=1),
         torch.cat([p.scores for p in parts], dim=1),
+    )
+
+
+def _mean_outputs(opinions: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Returns the mean of the teachers' raw outputs, which have the same shapes."""
+    return tuple(
+        torch.stack([o.float() for o in parts]).mean(0) for parts in zip(*opinions, strict=True)
     )
 
 

@@ -102,6 +102,11 @@ class Card:
         return Task.DETECTION if detects else Task.CLASSIFICATION
 
     @property
+    def learns_from_annotation(self) -> bool:
+        """Whether EdgeKD has a loss for its outputs: not for a detector of the user's own."""
+        return self.own is None or self.task is Task.CLASSIFICATION
+
+    @property
     def decoder(self) -> str:
         """How `edgekd.decoder` reads the outputs."""
         if self.own:

@@ -195,6 +195,11 @@ class BlackBoxTeacher:
             )
         return [self._detect_one(image) for image in images]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the file's input."""
+        return self._input.height, self._input.width
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the model file's content, the card and the student's classes.

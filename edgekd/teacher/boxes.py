@@ -30,7 +30,7 @@ class BoxTeacher:
         try_out(declared.model)
         self._detector = BlackBoxTeacher(declared, classes)
         self.form = TeacherForm(name=card.stem)
-        self.size: tuple[int, int] | None = None
+        self.size = self._detector.size
         self.gives = frozenset({"objects"})
 
     @property
@@ -39,7 +39,9 @@ class BoxTeacher:
         return self._detector.sha256
 
     def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
-        """Returns the detections in the images, in their pixels."""
+        """Returns the detections in the images, in their pixels, where they are asked for."""
+        if "objects" not in kinds:
+            return Lesson()
         pixels = (images * 128 + 128).round().clamp(0, 255).to(torch.uint8)
         found = self._detector.detect(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
         rows = [(d.boxes, d.scores, d.labels) for d in found]

@@ -44,7 +44,7 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> frozenset[str]:
-        """Kinds of lesson: a choice of ``outputs``, ``features``, ``head``, ``objects``."""
+        """What it can be asked for, in the words of `edgekd.methods.MethodInfo.needs`."""
 
     def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
         """Returns what it says about ``(B, C, H, W)`` images in EdgeKD's normalisation.
@@ -71,7 +71,8 @@ class NetTeacher:
     ) -> None:
         self.card, self.identity = card, identity
         self.outputs = network_outputs(blank, card)
-        self.form = _form(blank, card, self._head if isinstance(blank, EdgeDet) else None)
+        head = self._head if isinstance(blank, EdgeDet) else None
+        self.form = _form(blank, card, head, tuple(o.shape for o in self.outputs))
         self._load, self._device = load, torch.device("cpu")
         self._tapped: TappedNet | None = None
 
@@ -101,6 +102,8 @@ class NetTeacher:
     def gives(self) -> frozenset[str]:
         """Everything but what a network of this kind does not have."""
         kinds = {"outputs", "features"} if self.form.channels else {"outputs"}
+        if self.form.strides:
+            kinds.add("cells")
         if self.form.head:
             kinds.add("head")
         if self.card.decoder != "none":
@@ -120,11 +123,8 @@ class NetTeacher:
     def renormalise(self, images: Tensor) -> Tensor:
         """Returns the images in the teacher's own normalisation and number of channels."""
         if self.card.channels != images.shape[1]:
-            images = (
-                images.expand(-1, 3, -1, -1)
-                if self.card.channels == 3
-                else images.mean(dim=1, keepdim=True)
-            )
+            grey = self.card.channels == 1
+            images = _luma(images) if grey else images.expand(-1, 3, -1, -1)
         if (self.card.mean, self.card.std) == (128.0, 128.0):
             return images
         return (images * 128.0 + 128.0 - self.card.mean) / self.card.std
@@ -162,6 +162,12 @@ class NetTeacher:
         return padded_objects(rows, outputs[0].device)
 
 
+def _luma(images: Tensor) -> Tensor:
+    """Returns grey images, ITU-R 601 luma as everywhere, of RGB ones."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device, dtype=images.dtype)
+    return (images * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
 def padded_objects(
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], device: torch.device
 ) -> Objects:
@@ -188,12 +194,15 @@ def load_teacher(path: Path) -> NetTeacher:
 
 
 @torch.no_grad()
-def _form(blank: nn.Module, card: Card, head: Head | None) -> TeacherForm:
+def _form(
+    blank: nn.Module, card: Card, head: Head | None, shapes: tuple[tuple[int, ...], ...]
+) -> TeacherForm:
     _, features = TappedNet(blank, _taps(blank)).eval()(torch.zeros(card.input_shape))
     return TeacherForm(
         name=card.architecture,
         strides=card.strides,
         channels=tuple(f.shape[1] for f in features),
+        shapes=shapes,
         head=head,
     )
 

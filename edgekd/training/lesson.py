@@ -51,6 +51,7 @@ class TeacherForm:
         strides: Of the levels in ``outputs``, the teacher's own input pixels; empty for a
             classifier, and for a detector whose outputs only its own decoder understands.
         channels: Of ``features``.
+        shapes: Of ``outputs``, at the teacher's own input and a batch of one.
         magnification: The teacher's input pixels for one of the student's.
         head: None where the teacher has none that can be called by itself.
     """
@@ -58,6 +59,7 @@ class TeacherForm:
     name: str
     strides: tuple[int, ...] = ()
     channels: tuple[int, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
     magnification: float = 1.0
     head: Head | None = None
 

@@ -10,6 +10,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -404,6 +405,20 @@ def test_without_any_runtime_nothing_is_claimed(
     printed = capsys.readouterr().err
     assert "nothing could be run here" in printed
     assert "tflite-runtime: " in printed
+
+
+def test_onnx_runtime_counts_by_whatever_name_its_package_has(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str) -> str:
+        if name == "onnxruntime":  # As with onnxruntime-gpu, which is what a Jetson has.
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(edgekd.replay, "version", unknown)
+    file = by_name(replay(bundle))["int8.onnx"]
+    assert file["status"] == "passed"
+    assert file["runtime"].startswith(f"onnxruntime {onnxruntime.__version__}")
 
 
 def test_a_model_that_the_runtime_refuses_fails(bundle: Path) -> None:

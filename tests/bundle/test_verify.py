@@ -31,6 +31,15 @@ def test_a_failed_comparison_on_a_host_is_a_result(bundle: Path, board: Any) -> 
     assert board.leftovers == []
 
 
+def test_a_model_that_was_changed_is_not_run(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.bundle.verify.try_out", lambda path: pytest.fail(f"{path} ran"))
+    model = bundle / "models" / "int8.tflite"
+    model.write_bytes(model.read_bytes()[:-1])
+    result = verify(bundle)
+    assert not result["passed"]
+    assert result["manifest"][0].startswith("models/int8.tflite: sha256 is ")
+
+
 @pytest.mark.parametrize("host", [None, "board"])
 def test_code_inside_the_bundle_is_never_run(
     bundle: Path, board: Any, tmp_path: Path, host: str | None

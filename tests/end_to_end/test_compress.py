@@ -196,12 +196,16 @@ def test_a_gate_that_fails_shows_its_table_and_has_its_own_exit_code(finished_ru
 def test_a_run_that_misses_a_gate_has_a_report_and_no_bundle(finished_run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished_run.folder, run)
-    shutil.rmtree(run / "bundle")
+    assert (run / "bundle").exists()
     arguments = [str(run) if a == str(finished_run.folder) else a for a in finished_run.arguments]
     trained = (run / "quantize" / "graph.safetensors").stat().st_mtime_ns
     result = edgekd(*arguments, "--max-size", "1KiB")
     assert result.exit_code == 4
     assert "FAIL gate size" in result.output
+    assert "bundle:" not in result.output
+    as_json = edgekd(*arguments, "--max-size", "1KiB", "--json")
+    assert as_json.exit_code == 4
+    assert [gate.passed for gate in from_json(as_json.stdout).gates] == [False, False]
     assert "Gates: 0 of 2 met" in (run / "report" / "report.html").read_text()
     assert not (run / "bundle").exists()
     assert edgekd("bundle", run, "--out", tmp_path / "out").exit_code == 4
@@ -266,6 +270,16 @@ def test_a_bundle_can_be_made_again_elsewhere(finished_run, tmp_path: Path) -> N
     first = finished_run.folder / "bundle" / "run-raspberry-pi" / "manifest.json"
     again = tmp_path / "handed-over" / "manifest.json"
     assert json.loads(first.read_text()) == json.loads(again.read_text())
+
+
+def test_a_bundle_is_made_beside_the_run_wherever_one_stands(
+    finished_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished_run.folder, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    result = edgekd("bundle", ".")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run-bundle" / "manifest.json").exists()
 
 
 @pytest.mark.slow

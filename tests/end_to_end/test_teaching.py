@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 import safetensors.numpy
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from edgekd.cli import main
+
+# A detector of the user's own, and one with other weights whose outputs have the same shapes.
+MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3, 4, 1), nn.ReLU(), nn.MaxPool2d(2))
+        self.heads = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (1, 4, 3))
+
+    def forward(self, x):
+        x = self.body(x)
+        return tuple(head(x) for head in self.heads)
+
+def build(width=8):
+    torch.manual_seed(width)
+    return Net(width)
+
+def small():
+    return build(4)
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "my_model.py"
+    path.write_text(MODEL)
+    return path
+
+
+def edgekd(command: str, run: Path, data: Path, *more: str | Path) -> Result:
+    """Three steps of whatever the command trains."""
+    arguments = [
+        command, "--target", "raspberry-pi", "--data", data, "--input", "64x96", "--steps", "3",
+        "--batch-size", "8", "--out", run, "--torch-device", "cpu", *more,
+    ]  # fmt: skip
+    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 def distilled(run: Path, small_set: Path, teacher_file: Path, *settings: str) -> dict[str, object]:
     """Returns the tensors of a student of three steps."""
-    arguments = [
-        "distill", "--target", "raspberry-pi", "--data", str(small_set),
-        "--teacher", str(teacher_file), "--input", "64x96", "--steps", "3", "--batch-size", "8",
-        "--out", str(run), "--torch-device", "cpu", *(f"--set={s}" for s in settings),
-    ]  # fmt: skip
-    result = CliRunner().invoke(main, arguments)
+    sets = [f"--set={s}" for s in settings]
+    result = edgekd("distill", run, small_set, "--teacher", teacher_file, *sets)
     assert result.exit_code == 0, result.output
     return safetensors.numpy.load_file(run / "distill" / "student.safetensors")
 
@@ -33,3 +70,87 @@ def test_runs_with_other_seeds_share_what_the_teacher_said(
     assert before
     assert after == before
     assert any((first[name] != second[name]).any() for name in first)
+
+
+def terms(run: Path) -> set[str]:
+    """The terms of the loss that a student learnt by."""
+    curve = json.loads((run / "distill" / "curve.json").read_text())
+    return {key for key in curve[0] if key.startswith("term/")}
+
+
+def test_a_detector_of_ones_own_teaches_by_its_boxes(
+    model: Path, small_set: Path, tmp_path: Path
+) -> None:
+    own = ("--teacher", f"{model}:build")
+    unexplained = edgekd("distill", tmp_path / "run", small_set, *own)
+    assert unexplained.exit_code == 2
+    assert "network.decoder says what" in unexplained.output
+    decoder = "--set=network.decoder=fastestdet-raw"
+    result = edgekd("distill", tmp_path / "run", small_set, *own, decoder)
+    assert result.exit_code == 0, result.output
+    assert "term/kd/teacher-boxes" in terms(tmp_path / "run")
+
+
+def test_teachers_of_two_kinds_both_teach(
+    model: Path, small_set: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    for first, second in ((teacher_file, f"{model}:build"), (f"{model}:build", teacher_file)):
+        run = tmp_path / f"{Path(first).stem}-first"
+        both = ("--teacher", first, "--teacher", second, "--set=network.decoder=fastestdet-raw")
+        methods = "--set=distill.methods={logits: 1, crosskd: 1, teacher-boxes: 1}"
+        result = edgekd("distill", run, small_set, *both, methods)
+        assert result.exit_code == 0, result.output
+        assert terms(run) >= {"term/kd/logits", "term/kd/crosskd", "term/kd/teacher-boxes"}
+
+
+def test_a_student_of_ones_own_learns_from_one_of_ones_own(
+    model: Path, small_set: Path, tmp_path: Path
+) -> None:
+    both = ("--student", f"{model}:small", "--teacher", f"{model}:build")
+    result = edgekd("distill", tmp_path / "run", small_set, *both)
+    assert result.exit_code == 0, result.output
+    assert terms(tmp_path / "run") == {"term/kd/raw-outputs"}
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "said"),
+    [
+        ("train", (), "learns from a teacher alone"),
+        ("distill", ("--baseline",), "learns from a teacher alone"),
+        ("distill", ("--set=distill.methods={}",), "learns from a teacher alone"),
+        ("distill", ("--set=distill.methods={logits: 1}",), "needs the student's cells"),
+    ],
+)
+def test_what_a_detector_of_ones_own_cannot_learn_is_said_before_anything_is_trained(
+    model: Path, small_set: Path, teacher_file: Path, tmp_path: Path,
+    command: str, more: tuple[str, ...], said: str,
+) -> None:  # fmt: skip
+    teacher = () if command == "train" else ("--teacher", teacher_file)
+    student = ("--student", f"{model}:small")
+    result = edgekd(command, tmp_path / "run", small_set, *student, *teacher, *more)
+    assert result.exit_code == 2
+    assert said in result.output
+    assert not list((tmp_path / "run").glob("*/inputs.json"))
+
+
+def test_a_recipe_without_annotation_loss_still_has_a_baseline(
+    small_set: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    alone = ("--set=distill.task_weight=0", "--teacher", teacher_file)
+    result = edgekd("distill", tmp_path / "run", small_set, *alone, "--baseline")
+    assert result.exit_code == 0, result.output
+    assert all(term.startswith("term/kd/") for term in terms(tmp_path / "run"))
+    assert (tmp_path / "run" / "baseline" / "student.safetensors").exists()
+
+
+def test_another_file_of_the_same_weights_is_another_teacher(
+    model: Path, small_set: Path, tmp_path: Path
+) -> None:
+    own = ("--teacher", f"{model}:build", "--set=network.decoder=fastestdet-raw")
+    stages = []
+    for text in (MODEL, MODEL, MODEL.replace("nn.ReLU()", "nn.ReLU6()")):
+        model.write_text(text)
+        assert edgekd("distill", tmp_path / "run", small_set, *own).exit_code == 0
+        events = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+        stages.append(json.loads(events[-1])["event"])
+    assert stages == ["finished", "skipped", "finished"]

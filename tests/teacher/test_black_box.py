@@ -89,6 +89,7 @@ def test_the_model_sees_normalised_pixels_in_its_own_layout(tmp_path, layout, ba
     teacher = BlackBoxTeacher(card(model), ("red", "green", "blue"))
     found = scores_by_class(teacher, flat(255, 102, 51))
     assert found == pytest.approx({"red": 1.0, "green": 0.4, "blue": 0.2}, rel=1e-5)
+    assert teacher.size == (16, 16)
 
 
 def test_mean_and_std_go_by_channel_in_the_models_order(tmp_path) -> None:

@@ -169,3 +169,12 @@ def test_a_full_cache_needs_no_teacher_in_memory_and_grows_by_new_views_only(
     assert not idle.in_memory
     cache(idle, stream, tmp_path, views=2)
     assert idle.seen == 12
+
+
+def test_a_grey_teacher_sees_the_luma_of_colour(tmp_path: Path) -> None:
+    card = Card(architecture="edgedet-n", classes=CLASSES, height=64, width=64, channels=1)
+    save_net(tmp_path / "grey.safetensors", build(card, seed=0), card)
+    pixels = torch.tensor([200.0, 100.0, 50.0]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    seen = load_teacher(tmp_path / "grey.safetensors").renormalise((pixels - 128) / 128)
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    torch.testing.assert_close(seen, torch.full((1, 1, 64, 64), (luma - 128) / 128))
