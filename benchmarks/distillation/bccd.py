@@ -31,6 +31,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "pkd": {"pkd": 4.0},
     "logits+boxes": {"logits": 1.0, "boxes": 2.0},
     "logits+boxes+pkd": {"logits": 1.0, "boxes": 2.0, "pkd": 4.0},
+    "logits-10+boxes-20": {"logits": 10.0, "boxes": 20.0},
+    "logits-10+boxes-20+pkd": {"logits": 10.0, "boxes": 20.0, "pkd": 4.0},
 }
 
 
