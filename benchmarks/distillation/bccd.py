@@ -14,10 +14,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment import CPU, Row, run_row, show
+from experiment import Row, run_row, show, train_teacher
 
-from edgekd import pipeline
-from edgekd.progress import PlainProgress
 from edgekd.recipe import load_recipe, override
 
 RECIPE = Path(__file__).resolve().parent.parent / "bccd" / "recipe.yaml"
@@ -40,12 +38,7 @@ def main(data: Path, work: Path, steps: int, only: list[str]) -> None:
     """Trains the teacher where it is not there yet, then every row."""
     base = override(load_recipe(RECIPE), {"data.path": str(data)})
     teaching = override(base, {"student.architecture": "edgedet-m", "distill.methods": {}})
-    checkpoint, _ = pipeline.train(
-        teaching,
-        work / "bccd-teacher",
-        progress=PlainProgress(interval_s=60),
-        torch_device=CPU,
-    )
+    checkpoint = train_teacher("bccd-teacher", teaching, work)
     for name in only or METHODS:
         recipe = override(
             base,

@@ -13,24 +13,19 @@ the student without a teacher has converged.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from experiment import CPU, RESULTS, Row, run_row, show
+from experiment import Row, run_row, show, train_teacher
 
-from edgekd import pipeline
 from edgekd.data.folder import read
-from edgekd.files import write_atomic
-from edgekd.progress import PlainProgress
 from edgekd.recipe import Recipe, override
-from edgekd.strict import to_mapping
 
 NETS = Path(__file__).resolve().parent.parent / "own_nets" / "resnet_cifar.py"
 GRID_STEPS, STEPS = 1500, 3000
-CLASSES, ALL, ASKED = 10, 1600, 160_000
+ASKED = 160_000
 METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {"distill.methods": {}},
     "soft-labels-T2": {"distill.methods": {"soft-labels": {"weight": 1.0, "temperature": 2.0}}},
@@ -45,6 +40,9 @@ METHODS: dict[str, dict[str, Any]] = {
         "distill.methods": {"dkd": {"weight": 0.5, "alpha": 1.0, "beta": 8.0, "temperature": 4.0}}
     },
 }
+UNLABELLED = "-unlabelled"
+"""Ends the name of a row that has the other training images too, without their labels."""
+LABEL_FREE = tuple(f"{name}{UNLABELLED}" for name in ("soft-labels-T2", "logit-matching"))
 
 
 def unpacked(data: Path, work: Path) -> Path:
@@ -58,24 +56,35 @@ def unpacked(data: Path, work: Path) -> Path:
 
 
 def thinned(whole: Path, images: int | None) -> Path:
-    """Returns a folder with so many training images of each class, and val and test as they are."""
+    """Returns a folder with so many training images of each class, and val and test as they are.
+
+    The other training images are in a folder beside it, unsorted.
+    """
     if images is None:
         return whole
     folder = whole.with_name(f"{whole.name}-{images}")
     if (folder / "done").exists():
         return folder
+    rest = unlabelled(folder)
+    rest.mkdir(exist_ok=True)
     for split in ("train", "val", "test"):
         by_class: dict[str, list[Path]] = {}
         for sample in read(whole, split).samples:
             by_class.setdefault(sample.path.parent.name, []).append(sample.path)
         for name, paths in by_class.items():
             count = min(images, len(paths)) if split == "train" else len(paths)
+            chosen = {paths[index * len(paths) // count] for index in range(count)}
             (folder / split / name).mkdir(parents=True, exist_ok=True)
-            for index in range(count):
-                path = paths[index * len(paths) // count]
-                shutil.copyfile(path, folder / split / name / path.name)
+            for path in paths:
+                known = folder / split / name / path.name
+                shutil.copyfile(path, known if path in chosen else rest / f"{name}-{path.name}")
     (folder / "done").touch()
     return folder
+
+
+def unlabelled(folder: Path) -> Path:
+    """Returns where the images are that a thinned folder leaves out."""
+    return folder.with_name(folder.name + UNLABELLED)
 
 
 def base_recipe(data: Path, steps: int) -> Recipe:
@@ -111,13 +120,7 @@ def teacher(data: Path, published: Path, work: Path, steps: int) -> Path:
             "data.val": "test",
         },
     )
-    folder = work / "cifar-teacher"
-    checkpoint, assessment = pipeline.train(
-        recipe, folder, progress=PlainProgress(interval_s=60), torch_device=CPU
-    )
-    (row,) = assessment.rows
-    write_atomic(RESULTS / "cifar-teacher.json", json.dumps(to_mapping(row), indent=1) + "\n")
-    return checkpoint
+    return train_teacher("cifar-teacher", recipe, work)
 
 
 def main(options: argparse.Namespace) -> None:
@@ -128,14 +131,14 @@ def main(options: argparse.Namespace) -> None:
     weights = teacher(whole, published, work, steps=600)
     images = thinned(whole, options.images)
     table = f"cifar-{options.images or 'all'}"
-    for name in options.only or METHODS:
-        recipe = _recipe(images, weights, options, name, GRID_STEPS, seed=0)
+    for name in options.only or [*METHODS, *(LABEL_FREE if options.images else ())]:
+        recipe = _recipe(images, weights, work, name, GRID_STEPS, seed=0)
         show(run_row(Row(name=name, recipe=recipe, base=_base(name)), work, table, ()))
     rows = [(name, "", STEPS) for name in options.deciding]
     rows += [("no-kd", "-twice", 2 * STEPS)] * options.twice
     for name, suffix, steps in rows:
         for seed in options.seeds:
-            recipe = _recipe(images, weights, options, name, steps, seed)
+            recipe = _recipe(images, weights, work, name, steps, seed)
             recipe = override(recipe, {"data.val": "test"})
             base = f"no-kd-seed{seed}" if suffix or name != "no-kd" else None
             row = Row(name=f"{name}{suffix}-seed{seed}", recipe=recipe, base=base)
@@ -146,10 +149,11 @@ def _base(name: str) -> str | None:
     return None if name == "no-kd" else "no-kd"
 
 
-def _recipe(
-    images: Path, weights: Path, options: argparse.Namespace, name: str, steps: int, seed: int
-) -> Recipe:
-    asked = ASKED // (CLASSES * (options.images or ALL))
+def _recipe(images: Path, weights: Path, work: Path, name: str, steps: int, seed: int) -> Recipe:
+    method = name.removesuffix(UNLABELLED)
+    more = {"data.unlabelled": str(unlabelled(images))} if method != name else {}
+    seen = len(read(images, "train").samples)
+    seen += sum(1 for _ in unlabelled(images).iterdir()) if more else 0
     return override(
         base_recipe(images, steps),
         {
@@ -157,9 +161,10 @@ def _recipe(
             "student.architecture": f"{NETS}:build_resnet8",
             "teacher.model": f"{NETS}:build_resnet56",
             "teacher.weights": str(weights),
-            "teacher.cache": str(options.work / "teacher-cache"),
-            "teacher.cache_views": asked,
-            **METHODS[name],
+            "teacher.cache": str(work / "teacher-cache"),
+            "teacher.cache_views": round(ASKED / seen),
+            **METHODS[method],
+            **more,
         },
     )
 

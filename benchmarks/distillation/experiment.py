@@ -38,7 +38,13 @@ from edgekd.workshop import Workshop, calibration_batches, open_workshop
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results"
 
-PATHS = (("data", "path"), ("teacher", "model"), ("teacher", "cache"), ("student", "checkpoint"))
+PATHS = (
+    ("data", "path"),
+    ("data", "unlabelled"),
+    ("teacher", "model"),
+    ("teacher", "cache"),
+    ("student", "checkpoint"),
+)
 
 DECIDES = ["seed", "target", "data", "input", "network", "augmentation", "student", "distill"]
 """Sections of a recipe that a row depends on; its teacher's too, where it has one."""
@@ -124,6 +130,16 @@ def show(found: Mapping[str, Any]) -> None:
         d = found["minus_base"]
         line += f"  {d['value']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]"
     print(f"{line}  {found['train_seconds']:.0f} s", flush=True)
+
+
+def train_teacher(name: str, recipe: Recipe, work: Path) -> Path:
+    """Returns the checkpoint of a teacher, trained unless that is done; keeps its figures."""
+    checkpoint, assessment = pipeline.train(
+        recipe, work / name, progress=PlainProgress(interval_s=60), torch_device=CPU
+    )
+    (row,) = assessment.rows
+    write_atomic(RESULTS / f"{name}.json", json.dumps(to_mapping(row), indent=1) + "\n")
+    return checkpoint
 
 
 def figures(dataset: Dataset, predictions: Predictions, classes: Sequence[str]) -> dict[str, float]:
