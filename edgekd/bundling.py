@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
+from edgekd.data.dataset import with_classes
 from edgekd.data.image import letterbox, read_image
 from edgekd.device import load_device
+from edgekd.export.prove import require_passed
 from edgekd.gates import require_gates
+from edgekd.modelfile.contract import read_contract
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.runfolder import exported_files, finished_record
@@ -32,15 +35,17 @@ def bundle_run(run: Path, out: Path, progress: Progress) -> Path:
     Raises:
         RunError: The run has no report yet, or ``out`` holds something else.
         DataError: The data set that the run was judged on is gone.
+        ProofError: A file of the run failed a proof.
         GateError: The run did not meet its recipe's gates.
     """
     record = finished_record(run)
+    require_passed(record.checks)
     require_gates(record.gates)
     recipe = load_recipe(run / "recipe.yaml")
+    files = exported_files(run / "export")
     val = load_split(recipe, recipe.data.val, run, progress)
-    return write_bundle(
-        bundle_source(record, recipe, val, exported_files(run / "export"), progress), out
-    )
+    val = with_classes(val, read_contract(files[0].path).classes)
+    return write_bundle(bundle_source(record, recipe, val, files, progress), out)
 
 
 def bundle_source(

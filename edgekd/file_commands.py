@@ -334,7 +334,8 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     methods = fitted.distill.methods
     if methods is None:
         methods = {name: METHODS[name].weight for name in DEFAULT_METHODS[train.task]}
-    recipe = override(fitted, {"target": device.id, "distill.methods": methods})
+    named = str(Path(target).resolve()) if target.endswith((".yaml", ".yml")) else device.id
+    recipe = override(fitted, {"target": named, "distill.methods": methods})
     header = (
         f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
         f"# classes: {', '.join(train.classes)}) on {device.name}.\n"

@@ -374,6 +374,8 @@ def export(
     """
 
     def work(folder: Path) -> None:
+        for judged in ("report", "bundle"):  # Of the files that are replaced here.
+            shop.run.discard(judged)
         built = _graphs(shop, student, floating, integer, kept)
         if shop.recipe.export.neural_compressor:
             shop.progress.note("quantizing with neural-compressor, for comparison")
@@ -437,7 +439,7 @@ def benchmark(
             rows=tuple(assessment.rows),
             comparisons=compared(assessment),
             checks=tuple(checks),
-            curves=_curves(shop.run.path),
+            curves=_curves(shop),
             exhibits=_exhibits(shop, assessment),
             provenance=_provenance(shop, kept),
             setbacks=_setbacks(shop, assessment),
@@ -625,9 +627,13 @@ def _checks(files: Path) -> list[Check]:
     return [from_mapping(Check, c, str(files), RunError) for c in json.loads(text)]
 
 
-def _curves(run: Path) -> dict[str, list[dict[str, float]]]:
-    names = ("baseline", "distill", "float", "quantize")
-    found = {name: run / name / "curve.json" for name in names}
+def _curves(shop: Workshop) -> dict[str, list[dict[str, float]]]:
+    """Returns the curves of what this run trained: a folder may hold stages of earlier ones."""
+    recipe = shop.recipe
+    names = ["baseline"] if recipe.distill.baseline else []
+    names += ["distill", "float"]
+    names += ["quantize"] if recipe.quantize.mode == "qat" else []
+    found = {name: shop.run.path / name / "curve.json" for name in names}
     return {n: json.loads(p.read_text(encoding="utf-8")) for n, p in found.items() if p.exists()}
 
 

@@ -108,7 +108,8 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     def anchor(path: Path | None) -> Path | None:
-        return path if path is None or path.is_absolute() else folder / path
+        # Absolute, because the run's own recipe.yaml lies in another folder.
+        return None if path is None else (folder / path).resolve()
 
     def source(text: str) -> str:
         """Returns a model's source with its path, the part before a colon, anchored."""
@@ -117,8 +118,12 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
 
     data, teacher, student = recipe.data, recipe.teacher, recipe.student
     own = student.architecture
+    target = recipe.target
+    if target.endswith((".yaml", ".yml")):
+        target = str(anchor(Path(target)))
     return replace(
         recipe,
+        target=target,
         data=replace(data, path=anchor(data.path), unlabelled=anchor(data.unlabelled)),
         teacher=replace(
             teacher,

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from edgekd.data.augment import magnification
+from edgekd.data.dataset import with_classes
 from edgekd.data.loader import normalise
 from edgekd.device import Device
-from edgekd.errors import RecipeError
+from edgekd.errors import DataError, RecipeError
 from edgekd.files import sha256_of, write_atomic
 from edgekd.matching import matched_methods, require_like_outputs
 from edgekd.nets.card import Card, Net, OwnCard, build, load_card, load_net, load_weights
@@ -82,7 +83,7 @@ class Workshop:
             "data": fingerprint(self.train),
             "seed": self.recipe.seed,
             "augmentation": to_mapping(self.recipe.augmentation),
-            "section": to_mapping(section),
+            "section": _shaping(section),
         }
 
     def teaching_identity(self) -> dict[str, Any]:
@@ -162,7 +163,12 @@ def open_workshop(
         RecipeError: Student, teachers and data set do not fit each other.
     """
     train = load_split(recipe, recipe.data.train, run.path, progress)
-    val = load_split(recipe, recipe.data.val, run.path, progress)
+    val = with_classes(load_split(recipe, recipe.data.val, run.path, progress), train.classes)
+    if val.task is Task.DETECTION and not any(len(sample.boxes) for sample in val.samples):
+        raise DataError(
+            f"{val.root}: no object is annotated in the {len(val.samples)} images of split "
+            f"{val.split!r} ({val.format}), so that nothing could be judged by them"
+        )
     wanted = with_teacher and recipe.distill.methods != {}
     sources = teacher_sources(recipe, train) if wanted else ()
     architecture = recipe.student.architecture
@@ -287,6 +293,17 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
     teacher = load_teacher(path)
     require_same_classes(teacher.card, student)
     return teacher
+
+
+def _shaping(section: FitOptions | QuantizeSection) -> dict[str, Any]:
+    """Returns what shapes a training's result: not its speed, nor what comes after it."""
+    plain = to_mapping(section)
+    for key in ("tune", "tuning_images", "keep_float"):
+        plain.pop(key, None)
+    for options in (plain, plain.get("training", {})):
+        for key in ("checkpoint_s", "workers"):
+            options.pop(key, None)
+    return plain
 
 
 def save_graph(path: Path, graph: GraphModule) -> None:

@@ -25,6 +25,20 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert recipe.teacher.model == "/t.safetensors"
 
 
+def test_paths_stay_what_they_are_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path, "data: {path: set}\ntarget: my-board.yaml\nteacher: {model: t.onnx}")
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(Path("recipe.yaml"))
+    (tmp_path / "run").mkdir()
+    again = load_recipe(written(tmp_path / "run", dump_recipe(recipe)))
+    for found in (recipe, again):
+        assert found.data.path == tmp_path / "set"
+        assert found.target == str(tmp_path / "my-board.yaml")
+        assert found.teacher.model == str(tmp_path / "t.onnx")
+
+
 def test_an_override_replaces_one_key_only() -> None:
     recipe = override(Recipe(), {"distill.training.steps": 7})
     assert recipe.distill.training.steps == 7

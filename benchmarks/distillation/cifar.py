@@ -36,6 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "hard-labels": {"distill.methods": {"hard-labels": 1.0}},
     "logit-matching": {"distill.methods": {"logit-matching": 0.2}},
+    "logit-matching-1": {"distill.methods": {"logit-matching": 1.0}},
     "dkd": {
         "distill.methods": {"dkd": {"weight": 0.5, "alpha": 1.0, "beta": 8.0, "temperature": 4.0}}
     },

@@ -207,12 +207,14 @@ def inspect(
 @click.option("--json", "as_json", is_flag=True)
 def report(run: Path, as_json: bool, **limits: str | None) -> None:
     """Show a finished run's report again, or hold the run against other gates."""
+    from edgekd.export.prove import require_passed
     from edgekd.file_commands import reopened_report
     from edgekd.gates import require_gates
     from edgekd.report.record import to_json
 
     record = reopened_report(run, gate_changes(limits))
     click.echo(to_json(record)) if as_json else print_run(record, run)
+    require_passed(record.checks)
     require_gates(record.gates)
 
 

@@ -204,10 +204,14 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
+MODEL_FILES = (".safetensors", ".yaml", ".yml", ".onnx", ".tflite")
+"""Endings by which a file is told from an architecture such as ``edgedet-n0.75``."""
+
+
 def _resolved(source: str) -> str:
     """Returns a model's source with an absolute path; an architecture's name as it is."""
     path, colon, function = source.rpartition(":") if ".py:" in source else (source, "", "")
-    is_path = bool(colon) or bool(Path(path).suffix)
+    is_path = bool(colon) or Path(path).suffix in MODEL_FILES
     return f"{Path(path).resolve()}{colon}{function}" if is_path else source
 
 

@@ -111,7 +111,10 @@ def _image_folders(root: Path, path: Path, source: str) -> list[Path]:
     dated = sorted(
         (*root.glob(f"{source}20[0-9][0-9]"), *root.glob(f"images/{source}20[0-9][0-9]"))
     )
-    return [*stated, *dated, root / "images", root, path.parent]
+    # CVAT names the folder after the file: instances_default.json, images/default.
+    name = path.stem.removeprefix("instances_")
+    named = [root / "images" / name, root / name]
+    return [*stated, *dated, *named, root / "images", root, path.parent]
 
 
 def _document(path: Path) -> dict[str, list[Entry]]:

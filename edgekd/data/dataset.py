@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.data import coco, folder, idx, voc, yolo
 from edgekd.data.cleaning import Request
@@ -37,6 +41,10 @@ def recognise(root: Path) -> str:
         return "voc"
     if idx.image_files(root):
         return "idx"
+    several = voc.homes(root)
+    if several:
+        listed = ", ".join(str(path) for path in several)
+        raise DataError(f"{root}: several Pascal VOC sets; name one of them: {listed}")
     if folder.class_folders(root):
         return "folder"
     raise DataError(
@@ -96,6 +104,40 @@ def load(
     if strict and wrong:
         raise DataError(f"{root}: {len(wrong)} problems under --strict\n{summarise(wrong)}")
     return dataset
+
+
+def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
+    """Returns the split with its labels as indices into ``classes``.
+
+    The files of two splits may list their classes in another order, or not all of them.
+
+    Raises:
+        DataError: Something in the split is of a class that ``classes`` does not hold.
+    """
+    if dataset.classes == classes:
+        return dataset
+    places = {name: index for index, name in enumerate(classes)}
+    table = np.array([places.get(name, -1) for name in dataset.classes], np.int64)
+
+    def moved(labels: NDArray[np.int64], path: Path) -> NDArray[np.int64]:
+        new = np.where(labels < 0, labels, table[labels.clip(0)])
+        if (new[labels >= 0] < 0).any():
+            strangers = sorted({dataset.classes[k] for k in labels if k >= 0 and table[k] < 0})
+            raise DataError(
+                f"{path}: annotated as {', '.join(strangers)} in split {dataset.split!r}; legal: "
+                f"{', '.join(classes)}"
+            )
+        return new
+
+    samples = [
+        replace(
+            sample,
+            labels=moved(sample.labels, sample.path),
+            ignore_labels=moved(sample.ignore_labels, sample.path),
+        )
+        for sample in dataset.samples
+    ]
+    return replace(dataset, classes=classes, samples=tuple(samples))
 
 
 def summarise(problems: Iterable[Problem]) -> str:

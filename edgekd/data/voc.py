@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from edgekd.types import Dataset, Problem
 _ANNOTATION_FOLDERS = ("Annotations", "annotations", "annotations/xmls", "xmls", ".", "images")
 _IMAGE_FOLDERS = ("JPEGImages", "images", ".")
 _LISTS = ("ImageSets/Main", "ImageSets")
+_SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
+"""Of a per-class list of the official archive; names may hold spaces too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +33,14 @@ class _Part:
 
 def home(root: Path) -> Path | None:
     """Returns the folder that holds the VOC folders: ``root``, else its only child that does."""
-    for folders in ([root], sorted(path for path in root.glob("*") if path.is_dir())):
-        holders = [folder for folder in folders if _parts(folder)]
-        if len(holders) == 1:
-            return holders[0]
-    return None
+    if _parts(root):
+        return root
+    return found[0] if len(found := homes(root)) == 1 else None
+
+
+def homes(root: Path) -> list[Path]:
+    """Returns the folders in ``root`` that hold the VOC folders."""
+    return [path for path in sorted(root.glob("*")) if path.is_dir() and _parts(path)]
 
 
 def read(request: Request) -> Dataset:
@@ -114,11 +120,12 @@ def _found(part: _Part, root: Path, problems: list[Problem]) -> Iterator[FoundIm
         for path in sorted(folder.glob("*"))
         if is_image(path)
     }
+    known = {path.stem for path in part.annotations.glob("*.xml")} | set(images)
     if part.listed is not None:
-        # A per-class list of the official archive has a second column, which is not the name.
-        stems = [line.split()[0] for line in read_list(part.listed)]
+        lines = read_list(part.listed)
+        stems = [line if line in known else _SECOND_COLUMN.sub("", line) for line in lines]
     else:
-        stems = sorted({path.stem for path in part.annotations.glob("*.xml")} | set(images))
+        stems = sorted(known)
     for stem in dict.fromkeys(stems):
         annotation = inside(part.annotations, f"{stem}.xml", part.listed or part.annotations)
         expected = part.images[0] if part.images else part.annotations

@@ -190,6 +190,14 @@ def test_images_are_found_in_every_usual_folder(tmp_path: Path, where: str) -> N
     assert dataset.samples[0].path == tmp_path / "set" / where / "0.png"
 
 
+def test_images_are_found_where_cvat_leaves_them(tmp_path: Path) -> None:
+    document = write(tmp_path, [box(0, [1, 1, 5, 5])], where="images/default")
+    (tmp_path / "annotations" / "val.json").unlink()
+    save(tmp_path, document, "annotations/instances_default.json")
+    found = [load(tmp_path, split, strict=True).samples for split in ("train", "val")]
+    assert {s.path.parent.name for samples in found for s in samples} == {"default"}
+
+
 def test_instances_win_over_captions_of_the_same_split(tmp_path: Path) -> None:
     document = write(tmp_path, [box(0, [1, 1, 5, 5])])
     (tmp_path / "annotations" / "val.json").unlink()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from edgekd.data.dataset import load, recognise
+from edgekd.data.dataset import load, recognise, with_classes
 from edgekd.errors import DataError
-from edgekd.types import Dataset, Task
+from edgekd.types import UNANNOTATED, Dataset, Task
 
 needs_data = pytest.mark.skipif(
     "EDGEKD_DATA" not in os.environ, reason="EDGEKD_DATA does not name the folder of real data"
@@ -50,6 +51,36 @@ def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
         recognise(tmp_path)
     with pytest.raises(DataError, match="no such data set"):
         load(tmp_path / "gone", "val")
+
+
+def test_labels_follow_their_classes_names(small_set: Path) -> None:
+    val = load(small_set, "val")
+    other = (*reversed(val.classes), "unicorn")
+    moved = with_classes(val, other)
+    assert moved.classes == other
+    for before, after in zip(val.samples, moved.samples, strict=True):
+        named = [val.classes[k] for k in before.labels]
+        assert [other[k] for k in after.labels] == named
+    assert with_classes(moved, val.classes).samples[0].labels.tolist() == (
+        val.samples[0].labels.tolist()
+    )
+
+
+def test_ignore_regions_follow_too_and_those_of_every_class_stay(small_set: Path) -> None:
+    val = load(small_set, "val")
+    region = np.array([[0, 0, 9, 9]] * 3, np.float32)
+    hidden = np.array([0, -1, UNANNOTATED])
+    sample = replace(val.samples[0], ignore=region, ignore_labels=hidden)
+    moved = with_classes(replace(val, samples=(sample,)), tuple(reversed(val.classes)))
+    assert moved.samples[0].ignore_labels.tolist() == [len(val.classes) - 1, -1, UNANNOTATED]
+
+
+def test_an_object_of_a_class_that_the_other_split_lacks_is_named(small_set: Path) -> None:
+    val = load(small_set, "val")
+    used = {val.classes[k] for sample in val.samples for k in sample.labels}
+    kept = tuple(name for name in val.classes if name != min(used))
+    with pytest.raises(DataError, match=rf"annotated as {min(used)} in split 'val'; legal: "):
+        with_classes(val, kept)
 
 
 @pytest.mark.parametrize(

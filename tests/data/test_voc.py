@@ -141,3 +141,21 @@ def test_a_list_may_not_leave_the_root(tmp_path: Path) -> None:
     write_lists(tmp_path, val="a ../../secret")
     with pytest.raises(DataError, match=r"val\.txt.*leaves the data set"):
         load(tmp_path, "val")
+
+
+def test_names_in_a_list_may_hold_spaces(tmp_path: Path) -> None:
+    named = ["WhatsApp Image 1", "IMG (3)", "a -1", "b"]
+    write(tmp_path, {name: item("dog", (1, 2, 30, 40)) for name in named})
+    write_lists(tmp_path, train="", val="")
+    listed = ["WhatsApp Image 1", "IMG (3)  1", "a -1", "b -1"]
+    (tmp_path / "ImageSets/Main/train.txt").write_text("\n".join(listed) + "\n")
+    dataset = load(tmp_path, "train", strict=True)
+    assert sorted(stems(dataset)) == sorted(named)
+
+
+def test_several_sets_in_one_folder_are_named_and_not_taken_for_classes(tmp_path: Path) -> None:
+    for year in ("VOC2007", "VOC2012"):
+        write(tmp_path / year, {"a": item("dog", (1, 2, 30, 40))})
+    with pytest.raises(DataError, match=r"several Pascal VOC sets; name one .*VOC2007, .*VOC2012"):
+        load(tmp_path, "train")
+    assert load(tmp_path / "VOC2012", "train").classes == ("dog",)

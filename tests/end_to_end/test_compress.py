@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import read_contract
 from edgekd.progress import SilentProgress
 from edgekd.recipe import load_recipe
-from edgekd.report.record import from_json
+from edgekd.report.record import from_json, to_json
 from edgekd.sources import demo_recipe
 
 pytestmark = pytest.mark.xdist_group("run")
@@ -270,6 +271,34 @@ def test_a_bundle_can_be_made_again_elsewhere(finished_run, tmp_path: Path) -> N
     first = finished_run.folder / "bundle" / "run-raspberry-pi" / "manifest.json"
     again = tmp_path / "handed-over" / "manifest.json"
     assert json.loads(first.read_text()) == json.loads(again.read_text())
+
+
+def test_a_run_that_failed_a_proof_is_neither_bundled_nor_reported_as_good(
+    finished_run, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.folder, run)
+    path = run / "report" / "report.json"
+    record = from_json(path.read_text())
+    failed = replace(record.checks[-1], passed=False)
+    path.write_text(to_json(replace(record, checks=(*record.checks[:-1], failed))))
+    for command in (("bundle", run, "--out", tmp_path / "out"), ("report", run)):
+        result = edgekd(*command)
+        assert result.exit_code == 3, result.output
+        assert failed.name in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_made_anew_have_no_report_of_the_old_ones(finished_run, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.folder, run)
+    arguments = [str(run) if a == str(finished_run.folder) else a for a in finished_run.arguments]
+    anew = ["--until", "export", "--set", "export.proof_images=3"]
+    assert edgekd(*arguments, *anew).exit_code == 0
+    result = edgekd("bundle", run, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no report there" in result.output
+    assert not (run / "bundle").exists()
 
 
 def test_a_bundle_is_made_beside_the_run_wherever_one_stands(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,45 @@ def test_another_file_of_the_same_weights_is_another_teacher(
         events = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
         stages.append(json.loads(events[-1])["event"])
     assert stages == ["finished", "skipped", "finished"]
+
+
+def test_what_only_shapes_the_speed_repeats_nothing(small_set: Path, tmp_path: Path) -> None:
+    alone = ("--set=distill.methods={}", "--student", "edgedet-n0.75")
+    assert edgekd("distill", tmp_path / "run", small_set, *alone).exit_code == 0
+    faster = ("--set=distill.training.workers=0", "--set=distill.training.checkpoint_s=7")
+    assert edgekd("distill", tmp_path / "run", small_set, *alone, *faster).exit_code == 0
+    events = (tmp_path / "run" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in events] == ["started", "finished", "skipped"]
+
+
+def test_a_split_to_judge_by_without_an_object_is_refused_first(
+    small_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_set, tmp_path / "set")
+    path = tmp_path / "set" / "annotations" / "val.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "annotations": []}))
+    result = edgekd("distill", tmp_path / "run", tmp_path / "set", "--set=distill.methods={}")
+    assert result.exit_code == 2
+    assert "no object is annotated in the 8 images of split 'val'" in result.output
+
+
+def test_a_val_file_with_its_classes_in_another_order_judges_the_same(
+    small_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_set, tmp_path / "set")
+    path = tmp_path / "set" / "annotations" / "val.json"
+    document = json.loads(path.read_text())
+    other = {c["id"]: 100 - c["id"] for c in document["categories"]}
+    for category in document["categories"]:
+        category["id"] = other[category["id"]]
+    for annotation in document["annotations"]:
+        annotation["category_id"] = other[annotation["category_id"]]
+    path.write_text(json.dumps(document))
+    found = []
+    for name, data in (("a", small_set), ("b", tmp_path / "set")):
+        result = edgekd("train", tmp_path / name, data)
+        assert result.exit_code == 0, result.output
+        found.append([line for line in result.output.splitlines() if "map" in line])
+    assert found[0]
+    assert found[0] == found[1]
