@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,9 +129,10 @@ def test_it_decodes_from_the_command_line_of_a_bundle(tmp_path: Path) -> None:
     np.savez(tmp_path / "out.npz", scores_8=scores, boxes_8=np.zeros((1, 2, 2, 4), np.float32))
     whole = {"files": [{"path": "models/a.onnx", "outputs": []}, {"path": "models/b.onnx", **spec}]}
     (tmp_path / "contract.json").write_text(json.dumps(whole))
+    copy = shutil.copy(decoder.__file__, tmp_path)
 
     def run(*named: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, decoder.__file__, tmp_path / "contract.json"]
+        command = [sys.executable, "-I", copy, tmp_path / "contract.json"]
         return subprocess.run(
             [*command, tmp_path / "out.npz", *named], capture_output=True, text=True, check=False
         )
