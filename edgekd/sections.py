@@ -255,7 +255,7 @@ class MethodChoice:
 
 DEFAULT_METHODS: dict[str, tuple[str, ...]] = {
     "detection": ("logits", "boxes", "pkd"),
-    "classification": ("soft-labels",),
+    "classification": ("logit-matching",),
     "objects": ("teacher-boxes",),
     "own": ("raw-outputs",),
 }

@@ -54,10 +54,10 @@ def matched(card: Card, *kinds: str, **methods: float | dict[str, float]) -> lis
         (DETECTOR, ["decoded"], ["teacher-boxes"]),
         (DETECTOR, ["edgedet", "black-box"], ["logits", "boxes", "pkd", "teacher-boxes"]),
         (DETECTOR, ["black-box", "edgedet"], ["teacher-boxes", "logits", "boxes", "pkd"]),
-        (CLASSIFIER, ["edgecls"], ["soft-labels"]),
-        (CLASSIFIER, ["raw"], ["soft-labels"]),
+        (CLASSIFIER, ["edgecls"], ["logit-matching"]),
+        (CLASSIFIER, ["raw"], ["logit-matching"]),
         (own(Task.DETECTION), ["raw"], ["raw-outputs"]),
-        (own(Task.CLASSIFICATION), ["raw"], ["soft-labels"]),
+        (own(Task.CLASSIFICATION), ["raw"], ["logit-matching"]),
     ],
 )
 def test_every_teacher_is_of_use_where_a_recipe_names_no_method(

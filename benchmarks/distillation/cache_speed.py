@@ -34,7 +34,7 @@ from edgekd.teaching import fit_student
 from edgekd.training.precision import resolved
 from edgekd.workshop import Workshop, open_workshop
 
-SHORT, LONG, ROUNDS = 10, 60, 7
+SHORT, LONG, ROUNDS = 10, 60, 5
 CACHE_VIEWS = {"live": 0, "cached": 1, "no teacher": 0}
 
 

@@ -75,6 +75,7 @@ def resnet20(data: Path, work: Path) -> dict[str, Any]:
         "augmentation": {"scale": [1.0, 1.0], "stretch": 0.0, "shift": 0.125},
         "teacher.model": f"{HERE / 'resnet_cifar.py'}:build_resnet20",
         "teacher.weights": str(published),
+        "distill.methods": {"soft-labels": 1.0},
         "quantize.training": {"steps": 300, "batch_size": 128, "learning_rate": 1e-4},
     }
 
