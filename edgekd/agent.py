@@ -221,11 +221,23 @@ def _open(path, threads, contract):
             inputs, run = opener(runtime, path, threads, contract)
         except Exception as error:  # Runtimes have no common error.
             raise AgentError("%s: refused by %s: %s" % (path, name, error))
-        return _Model(name, _version(package), inputs, run)
+        return _Model(name, _version(package), inputs, _naming(path, name, run))
     raise AgentError(
         "no runtime for %s in %s (%s); --python names another Python of this board"
         % (suffix, sys.executable, "; ".join(missing))
     )
+
+
+def _naming(path, name, run):
+    """Returns what runs the file, and names it where its runtime refuses only then."""
+
+    def named(*values):
+        try:
+            return run(*values)
+        except Exception as error:  # Runtimes have no common error.
+            raise AgentError("%s: refused by %s: %s" % (path, name, error))
+
+    return named
 
 
 def _open_tflite(runtime, path, threads, _):

@@ -186,3 +186,11 @@ def test_a_runtime_is_found_by_whatever_name_its_package_has(
     (tmp_path / found).mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     assert agent._version("onnxruntime") == version
+
+
+def test_a_file_that_is_refused_only_when_it_runs_is_named() -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("Non-zero status code")
+
+    with pytest.raises(agent.AgentError, match=r"^m\.onnx: refused by ONNX Runtime: Non-zero"):
+        agent._naming("m.onnx", "ONNX Runtime", fails)(1)
