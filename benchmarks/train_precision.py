@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from pathlib import Path
 
 import torch
+from train_speed import BATCH, step_seconds
 
 from edgekd.files import write_atomic
 from edgekd.machine import cpu_flags, cpu_model
-from edgekd.nets.card import Card, build
+from edgekd.nets.card import Card
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.precision import resolved
 
-ROUNDS, STEPS, WARM_UP, BATCH = 3, 6, 2, 16
+ROUNDS, STEPS, WARM_UP = 3, 6, 2
 NETWORKS = (("edgedet-n", 256, 320, 1), ("edgedet-m", 192, 256, 3))
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -36,17 +36,7 @@ def seconds(architecture: str, shape: tuple[int, int, int], precision: str) -> f
         width=width,
         channels=channels,
     )
-    net = build(card, seed=0).train()
-    images = torch.randn(BATCH, *card.input_shape[1:]).to(memory_format=torch.channels_last)
-    spent = []
-    for _ in range(WARM_UP + STEPS):
-        began = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            outputs = net(images)
-        torch.stack([o.float().square().mean() for o in outputs]).sum().backward()
-        net.zero_grad()
-        spent.append(time.process_time() - began)
-    return statistics.median(spent[WARM_UP:])
+    return step_seconds(card, steps=STEPS, warm_up=WARM_UP, bfloat16=precision == "bfloat16")
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ from edgekd.teacher.frozen import (
     require_same_classes,
 )
 from edgekd.training.inference import letterboxed
+from edgekd.training.loop import shaping
 from edgekd.types import FAMILIES, Dataset, OutputContract, Sample, Task
 
 SAME = "same"
@@ -297,13 +298,10 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
 
 def _shaping(section: FitOptions | QuantizeSection) -> dict[str, Any]:
     """Returns what shapes a training's result: not its speed, nor what comes after it."""
-    plain = to_mapping(section)
-    for key in ("tune", "tuning_images", "keep_float"):
-        plain.pop(key, None)
-    for options in (plain, plain.get("training", {})):
-        for key in ("checkpoint_s", "workers"):
-            options.pop(key, None)
-    return plain
+    if isinstance(section, FitOptions):
+        return shaping(section)
+    plain = to_mapping(section) | {"training": shaping(section.training)}
+    return {k: v for k, v in plain.items() if k not in ("tune", "tuning_images", "keep_float")}
 
 
 def save_graph(path: Path, graph: GraphModule) -> None:

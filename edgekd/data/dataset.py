@@ -37,13 +37,13 @@ def recognise(root: Path) -> str:
         return "yolo"
     if coco.annotation_files(root):
         return "coco"
-    if voc.home(root) is not None:
+    homes = voc.homes(root)
+    if len(homes) == 1:
         return "voc"
     if idx.image_files(root):
         return "idx"
-    several = voc.homes(root)
-    if several:
-        listed = ", ".join(str(path) for path in several)
+    if homes:
+        listed = ", ".join(str(path) for path in homes)
         raise DataError(f"{root}: several Pascal VOC sets; name one of them: {listed}")
     if folder.class_folders(root):
         return "folder"

@@ -33,13 +33,13 @@ class _Part:
 
 def home(root: Path) -> Path | None:
     """Returns the folder that holds the VOC folders: ``root``, else its only child that does."""
-    if _parts(root):
-        return root
     return found[0] if len(found := homes(root)) == 1 else None
 
 
 def homes(root: Path) -> list[Path]:
-    """Returns the folders in ``root`` that hold the VOC folders."""
+    """Returns ``root`` where it holds the VOC folders, else those folders in it that do."""
+    if _parts(root):
+        return [root]
     return [path for path in sorted(root.glob("*")) if path.is_dir() and _parts(path)]
 
 

@@ -171,7 +171,7 @@ class _Run:
         state: dict[str, Any] = {
             "step": step,
             "curve": curve,
-            "options": _identity(self.options),
+            "options": shaping(self.options),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state if self.average else {},
@@ -182,7 +182,7 @@ class _Run:
         state = load_checkpoint(self.path)
         if state is None:
             return 0, []
-        if state.get("options") != _identity(self.options):
+        if state.get("options") != shaping(self.options):
             raise ModelError(
                 f"{self.path}: made with other training options "
                 f"({state.get('options')}); delete it to start this stage afresh"
@@ -195,7 +195,7 @@ class _Run:
         return int(state["step"]), list(state["curve"])
 
 
-def _identity(options: FitOptions) -> dict[str, Any]:
+def shaping(options: FitOptions) -> dict[str, Any]:
     """Returns the options that shape the result, not those that only shape the speed."""
     return {k: v for k, v in asdict(options).items() if k not in ("checkpoint_s", "workers")}
 

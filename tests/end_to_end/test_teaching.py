@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.numpy
@@ -166,14 +168,21 @@ def test_what_only_shapes_the_speed_repeats_nothing(small_set: Path, tmp_path: P
     assert [json.loads(line)["event"] for line in events] == ["started", "finished", "skipped"]
 
 
+def with_val(small_set: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    """Returns a copy of the set whose val file is changed."""
+    shutil.copytree(small_set, folder)
+    path = folder / "annotations" / "val.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return folder
+
+
 def test_a_split_to_judge_by_without_an_object_is_refused_first(
     small_set: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(small_set, tmp_path / "set")
-    path = tmp_path / "set" / "annotations" / "val.json"
-    document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "annotations": []}))
-    result = edgekd("distill", tmp_path / "run", tmp_path / "set", "--set=distill.methods={}")
+    data = with_val(small_set, tmp_path / "set", lambda document: document["annotations"].clear())
+    result = edgekd("distill", tmp_path / "run", data, "--set=distill.methods={}")
     assert result.exit_code == 2
     assert "no object is annotated in the 8 images of split 'val'" in result.output
 
@@ -181,17 +190,15 @@ def test_a_split_to_judge_by_without_an_object_is_refused_first(
 def test_a_val_file_with_its_classes_in_another_order_judges_the_same(
     small_set: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(small_set, tmp_path / "set")
-    path = tmp_path / "set" / "annotations" / "val.json"
-    document = json.loads(path.read_text())
-    other = {c["id"]: 100 - c["id"] for c in document["categories"]}
-    for category in document["categories"]:
-        category["id"] = other[category["id"]]
-    for annotation in document["annotations"]:
-        annotation["category_id"] = other[annotation["category_id"]]
-    path.write_text(json.dumps(document))
+    def renumber(document: Any) -> None:
+        for category in document["categories"]:
+            category["id"] = 100 - category["id"]
+        for annotation in document["annotations"]:
+            annotation["category_id"] = 100 - annotation["category_id"]
+
+    other = with_val(small_set, tmp_path / "set", renumber)
     found = []
-    for name, data in (("a", small_set), ("b", tmp_path / "set")):
+    for name, data in (("a", small_set), ("b", other)):
         result = edgekd("train", tmp_path / name, data)
         assert result.exit_code == 0, result.output
         found.append([line for line in result.output.splitlines() if "map" in line])
