@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Before ONNX Runtime is loaded, which reports its use.
+
 FILES = (
     "/proc/cpuinfo",
     "/proc/meminfo",

@@ -33,6 +33,7 @@ from edgekd.methods import METHODS
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
 from edgekd.modelfile.memory import try_out
+from edgekd.owned import claim
 from edgekd.progress import Progress
 from edgekd.recipe import Recipe, dump_recipe, override
 from edgekd.report.draw import draw_detections
@@ -153,12 +154,14 @@ def predict_images(
     Raises:
         ModelError: The file is no detector of ours.
         DataError: An image cannot be read, or there is none.
+        RunError: ``out`` holds something else.
     """
     try_out(model)
     opened = FileModel(model)
     if opened.contract.task is not Task.DETECTION:
         raise ModelError(f"{model}: a classifier draws no boxes; use `edgekd eval`")
     images = _images(sources)
+    claim(out, "folder of predictions")
     rows = []
     with progress.meter("predict", len(images)) as meter:
         for done, path in enumerate(images, 1):

@@ -34,6 +34,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     _sync_folder(path.parent)
 
 
+def cache_folder() -> Path:
+    """Returns where EdgeKD keeps what it can make again: ``$XDG_CACHE_HOME/edgekd``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edgekd"
+
+
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of the file's bytes, 64 lower-case hexadecimal digits.
 

@@ -43,9 +43,9 @@ from edgekd.quantize.peer import quantized_by_neural_compressor
 from edgekd.recipe import Recipe, dump_recipe
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
-from edgekd.runfolder import RunFolder, digest, exported_files
+from edgekd.runfolder import RunFolder, asked_of, digest, exported_files, making
 from edgekd.sections import FitOptions, MethodChoice
-from edgekd.sources import fingerprint, load_split, require_feasible
+from edgekd.sources import fingerprint, load_split, require_apart, require_feasible
 from edgekd.steering import LayerReport, analysed, steered
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
@@ -135,8 +135,21 @@ def _opened(
     """Holds the run directory, and yields everything that the stages of a run share."""
     device = load_device(recipe.target)
     require_feasible(recipe, device)
-    with RunFolder(folder) as run:
+    with _run_folder("compress", recipe, device, folder, progress) as run:
         yield _workshop(recipe, device, run, progress, torch_device)
+
+
+def _run_folder(
+    command: str, recipe: Recipe, device: Device, folder: Path, progress: Progress
+) -> RunFolder:
+    """Returns the run directory, held, after a word where it goes on from another recipe's."""
+    require_apart(folder, recipe)
+    run = RunFolder(folder, asked_of(command, recipe, device.id))
+    if not run.continues:
+        progress.note(
+            f"{folder}: held a run of another recipe; stages whose inputs have changed are replaced"
+        )
+    return run
 
 
 def _workshop(
@@ -154,7 +167,7 @@ def _workshop(
     ``allowed_ms`` is what its prediction may be at most, where the file of an earlier one took
     longer than predicted; None for what an interrupted run of this recipe had found.
     """
-    choice, asked = None, _making(recipe, with_gates=True)
+    choice, asked = None, making(recipe, with_gates=True)
     if recipe.student.budget_ms is not None:
         train = load_split(recipe, recipe.data.train, run.path, SilentProgress())
         before = kept_choice(run.path)
@@ -204,7 +217,7 @@ def train(
 ) -> tuple[Path, Assessment]:
     """Trains the recipe's student on annotation alone; returns its checkpoint and its row."""
     device = load_device(recipe.target)
-    with RunFolder(folder) as run:
+    with _run_folder("train", recipe, device, folder, progress) as run:
         shop = _workshop(recipe, device, run, progress, torch_device, with_teacher=False)
         checkpoint = _train(shop, "train", {}, recipe.distill.training)
         assessment = Assessment(shop.val, recipe.benchmark, device)
@@ -386,7 +399,7 @@ def export(
             shop.device,
             shop.recipe.export,
             folder=folder,
-            recipe_sha256=_making(shop.recipe),
+            recipe_sha256=making(shop.recipe),
             note=shop.progress.note,
         )
         images = proof_images(shop)
@@ -405,7 +418,7 @@ def export(
         "integer": sha256_of(integer) if integer else None,
         "kept": kept,
         "device": to_mapping(shop.device),
-        "recipe": _making(shop.recipe),
+        "recipe": making(shop.recipe),
         "val": fingerprint(shop.val),
         "edgekd": edgekd.__version__,
     }
@@ -502,11 +515,6 @@ def bundle(shop: Workshop, record: RunRecord, files: Path) -> Path:
         "edgekd": edgekd.__version__,
     }
     return shop.run.stage("bundle", inputs, work) / name
-
-
-def _making(recipe: Recipe, *, with_gates: bool = False) -> str:
-    """Returns the hash of what a file is made by; a gate only judges it, unless it steers."""
-    return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates" or with_gates})
 
 
 def _graphs(
@@ -663,7 +671,7 @@ def _setbacks(shop: Workshop, assessment: Assessment) -> tuple[Setback, ...]:
 def _provenance(shop: Workshop, kept: tuple[str, ...]) -> dict[str, str]:
     packages = ("torch", "torchao", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert")
     return {
-        "recipe": _making(shop.recipe),
+        "recipe": making(shop.recipe),
         "edgekd": edgekd.__version__,
         **{name: version(name) for name in packages},
         **({"layers in float": ", ".join(kept)} if kept else {}),

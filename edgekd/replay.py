@@ -33,13 +33,18 @@ import argparse
 import hashlib
 import importlib
 import json
+import os
 import platform
+import re
+import stat
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Before ONNX Runtime is loaded, which reports its use.
 
 if __package__:
     from edgekd import decoder
@@ -84,6 +89,11 @@ what a board does; without the second it saturates where the CPU has no VNNI."""
 TENSORRT = "TensorrtExecutionProvider"
 ONNX_DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(int64)": "int64"}
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+
+
+NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*\Z", re.ASCII)
+"""Legal names in a manifest: relative, POSIX, and nowhere a part such as ``..``."""
+LONGEST_NAME = 200
 
 
 class BundleError(Exception):
@@ -146,15 +156,33 @@ def read_manifest(folder: Path) -> dict[str, Record]:
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise BundleError(f"{path}: holds no table of files")
     for name in files:
-        if (
-            "\0" in name
-            or "\\" in name
-            or folder.resolve() not in (folder / name).resolve().parents
-        ):
-            raise BundleError(f"{path}: {name!r} leaves the bundle")
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder / name}: listed in manifest.json and missing")
+        _require_inside(folder, name, path)
     return files
+
+
+def _require_inside(folder: Path, name: str, manifest: Path) -> None:
+    """Raises `BundleError` where a name in a manifest is not that of a plain file in the bundle.
+
+    What the name says is judged before anything is looked up by it; no part of it may be a link,
+    which could lead anywhere.
+    """
+    if not NAME.match(name) or len(name) > LONGEST_NAME:
+        shown = ascii(name)[:LONGEST_NAME]
+        raise BundleError(
+            f"{manifest}: the name {shown} leaves the bundle or is no plain one; legal: "
+            "letters, digits, '_', '-' and '.' between slashes, no part beginning with '.'"
+        )
+    place = folder
+    for part in name.split("/"):
+        place = place / part
+        if place.is_symlink():
+            raise BundleError(f"{place}: is a link; a bundle holds plain files and folders")
+    try:
+        plain = stat.S_ISREG(place.lstat().st_mode)
+    except OSError as missing:
+        raise BundleError(f"{place}: listed in manifest.json and missing") from missing
+    if not plain:
+        raise BundleError(f"{place}: listed in manifest.json and no plain file")
 
 
 def changed_files(folder: Path, listed: dict[str, Record]) -> list[str]:

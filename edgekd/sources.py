@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +148,46 @@ def require_feasible(recipe: Recipe, device: Device) -> None:
         raise RecipeError(f"{refused}; --fp16 leaves int8 out") from refused
     if Format.ONNX in formats:
         device.require(Format.ONNX, Precision.FLOAT32)
+
+
+def require_apart(out: Path, recipe: Recipe) -> None:
+    """Raises `RecipeError` where a run directory would lie among what the run only reads.
+
+    It may neither be, hold nor lie in a folder of images, nor hold a file that the recipe names.
+    """
+    target = out.resolve()
+    for key, folder in (
+        ("data.path", recipe.data.path),
+        ("data.unlabelled", recipe.data.unlabelled),
+    ):
+        if folder is None:
+            continue
+        read = folder.resolve()
+        if target == read or target in read.parents or read in target.parents:
+            raise RecipeError(
+                f"--out {out}: overlaps {key} {folder}; legal: a folder neither in it nor around it"
+            )
+    for key, path in _files_named(recipe):
+        if target in path.resolve().parents:
+            raise RecipeError(
+                f"--out {out}: holds {key} {path}; legal: a folder without what the run reads"
+            )
+
+
+def _files_named(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    """Yields every file that a recipe names, with its key."""
+    teacher, student = recipe.teacher, recipe.student
+    for source in (teacher.model, *teacher.others):
+        if source:
+            yield "teacher", Path(source.rpartition(":")[0] if ".py:" in source else source)
+    if ".py:" in student.architecture:
+        yield "student.architecture", Path(student.architecture.rpartition(":")[0])
+    for key, path in (
+        ("teacher.weights", teacher.weights),
+        ("student.checkpoint", student.checkpoint),
+    ):
+        if path:
+            yield key, path
 
 
 def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ import edgekd
 from edgekd.board.transport import PYTHON, last_line, over_ssh
 from edgekd.bundle.manifest import MANIFEST
 from edgekd.errors import RunError
+from edgekd.files import write_atomic
 from edgekd.modelfile.memory import try_out
 from edgekd.replay import BundleError, changed_files, read_manifest, replay
 
@@ -34,10 +36,10 @@ def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[
         ModelError: A file in it crashes its runtime here.
     """
     try:
-        if host is not None:
-            return _on_host(bundle, host, python)
         listed = read_manifest(bundle)
         if not changed_files(bundle, listed):
+            if host is not None:
+                return _on_host(bundle, listed, host, python)
             for name in listed:
                 if name.endswith((".onnx", ".tflite")):
                     try_out(bundle / name)
@@ -46,9 +48,11 @@ def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[
         raise RunError(str(unusable)) from unusable
 
 
-def _on_host(bundle: Path, host: str, python: str) -> dict[str, Any]:
+def _on_host(
+    bundle: Path, listed: dict[str, dict[str, Any]], host: str, python: str
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as staged:
-        _stage(bundle, Path(staged))
+        _stage(bundle, listed, Path(staged))
         with over_ssh(host, python) as work:
             work.push(*sorted(Path(staged).iterdir()))
             command = [work.python, "replay.py", "bundle", "--json"]
@@ -60,11 +64,20 @@ def _on_host(bundle: Path, host: str, python: str) -> dict[str, Any]:
     return result
 
 
-def _stage(bundle: Path, staged: Path) -> None:
-    """Copies what the manifest lists and nothing else: scp would follow a link to anywhere."""
-    for name in [MANIFEST, *read_manifest(bundle)]:
-        copy = staged / "bundle" / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle / name, copy)
+def _stage(bundle: Path, listed: dict[str, dict[str, Any]], staged: Path) -> None:
+    """Copies what the manifest lists and nothing else: scp would follow a link to anywhere.
+
+    The bytes that are copied are the very ones that are hashed.
+
+    Raises:
+        BundleError: A file has changed since it was looked at first.
+    """
+    for name, entry in listed.items():
+        content = (bundle / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+            raise BundleError(f"{bundle / name}: changes while it is read")
+        write_atomic(staged / "bundle" / name, content)
+    manifest = json.dumps({"schema": 1, "files": listed})
+    write_atomic(staged / "bundle" / MANIFEST, manifest)
     for name in ("replay.py", "decoder.py"):
         shutil.copyfile(Path(edgekd.__file__).with_name(name), staged / name)

@@ -21,6 +21,8 @@ from edgekd.errors import ModelError, RunError
 from edgekd.files import sha256_of, write_atomic
 from edgekd.modelfile.contract import dump_contract, read_contract
 from edgekd.modelfile.labels import labels_text
+from edgekd.owned import files_in
+from edgekd.replay import BundleError, read_manifest
 from edgekd.strict import to_mapping
 from edgekd.types import Artifact, Dataset, Detections, Image, ModelRow, Task
 
@@ -65,8 +67,8 @@ def write_bundle(source: BundleSource, folder: Path) -> Path:
         ModelError: A file cannot be run, has changed since its export, or there are too few images.
         DataError: Images or predictions do not fit.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise RunError(f"{folder}: exists and is no bundle; legal: a new folder or an older bundle")
+    if folder.exists():
+        _require_bundle(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
@@ -75,6 +77,22 @@ def write_bundle(source: BundleSource, folder: Path) -> Path:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
+
+
+def _require_bundle(folder: Path) -> None:
+    """Raises `RunError` where a folder holds anything but a bundle as it was written."""
+    try:
+        listed = {*read_manifest(folder), MANIFEST}
+    except BundleError as other:
+        raise RunError(
+            f"{folder}: exists and is no bundle; legal: a new folder or an older bundle ({other})"
+        ) from other
+    others = [name for name in files_in(folder) if name not in listed]
+    if others:
+        raise RunError(
+            f"{folder}: {others[0]!r} is not of the bundle there and would be lost; move it away, "
+            "or name another folder"
+        )
 
 
 def _replace(building: Path, folder: Path) -> None:

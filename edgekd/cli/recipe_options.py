@@ -71,7 +71,7 @@ def recipe_options(command: Command) -> Command:
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any recipe key."
         ),
-        click.option("--out", type=FOLDER, help="Run directory. [runs/<command>-<target>]"),
+        click.option("--out", type=FOLDER, help="Run directory. [runs/<data>-<target>]"),
         click.option(
             "--torch-device", default="auto", help="cpu, cuda or auto.", show_default=True
         ),
@@ -128,12 +128,13 @@ def prepared(
     recipe = _recipe(options, default_student)
     # Wrong recipes and targets must fail before torch, which takes seconds to import.
     from edgekd.device import load_device
+    from edgekd.runfolder import asked_of, default_folder
     from edgekd.sources import require_feasible
 
     device = load_device(recipe.target)
     if name == "compress":
         require_feasible(recipe, device)
-    out = options["out"] or Path("runs") / f"{name}-{device.id}"
+    out = options["out"] or default_folder(asked_of(name, recipe, device.id))
     return (
         recipe,
         out,

@@ -72,10 +72,12 @@ def write_demo_set(folder: Path, *, train: int = 640, val: int = 160, seed: int 
 def _holds(folder: Path, wanted: dict[str, int]) -> bool:
     record = folder / "demo.json"
     if record.is_file():
-        return bool(json.loads(record.read_text()) == wanted)
+        found = json.loads(record.read_text())
+        if isinstance(found, dict) and found.keys() == wanted.keys():
+            return found == wanted
     if folder.exists():
         raise DataError(
-            f"{folder} exists and holds no demo.json; give a folder that does not exist"
+            f"{folder} exists and holds no demo.json of ours; give a folder that does not exist"
         )
     return False
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekd.data.splits import is_made, made_split, source_of
 from edgekd.errors import DataError
+from edgekd.files import cache_folder
 from edgekd.types import Dataset, Problem, Sample, Task
 
 _SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val"}
@@ -96,8 +97,7 @@ def read_frame(path: Path, frame: int) -> NDArray[np.uint8]:
 
 def default_cache() -> Path:
     """Returns the folder where unpacked files are kept unless another is given."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edgekd" / "idx"
+    return cache_folder() / "idx"
 
 
 def _samples(

@@ -21,7 +21,7 @@ _OTHER = {
     *("Concat", "Resize", "Pad", "Slice", "Split", "Transpose", "Reshape", "Squeeze", "Flatten"),
 }
 # They have integer kernels that go by their own name.
-_BY_VALUE = {"MaxPool", "Resize", "Concat", "Pad", "Slice", "Split"}
+_BY_VALUE = {"Clip", "MaxPool", "Resize", "Concat", "Pad", "Slice", "Split"}
 _BY_VALUE |= {"Transpose", "Reshape", "Squeeze", "Flatten"}
 
 

@@ -27,8 +27,8 @@ _AXES_AS_INPUT = 18
 _ONLY_CHOICE = {("Resize", "keep_aspect_ratio_policy"): b"stretch", ("Resize", "antialias"): 0}
 """What operators did before they could be told to, by attribute."""
 
-# Which input holds an activation's zero point; a maximum is a ReLU on the integers.
-_ZERO_POINT = {"QuantizeLinear": 2, "DequantizeLinear": 2, "Max": 1, "Pad": 2}
+# Which input holds an activation's zero point; a clip from below is a ReLU on the integers.
+_ZERO_POINT = {"QuantizeLinear": 2, "DequantizeLinear": 2, "Clip": 1, "Pad": 2}
 
 
 def onnx_model(
@@ -204,7 +204,8 @@ def _relu_on_integers(model: onnx.ModelProto) -> None:
     """Moves every ReLU whose quantized zero is not the lowest integer behind its Q, in place.
 
     Such a ReLU shares a scale with values below zero, or its scale is symmetric. It becomes a
-    maximum with the zero point: otherwise ONNX Runtime computes its convolution in float.
+    clip at the zero point: otherwise ONNX Runtime computes its convolution in float. Not a maximum,
+    which ONNX Runtime before 1.24 has for no 8-bit integers.
     """
     graph = model.graph
     constants = {t.name: t for t in graph.initializer}
@@ -222,7 +223,7 @@ def _relu_on_integers(model: onnx.ModelProto) -> None:
         output = node.output[0]
         node.output[0] = f"{output}_signed"
         name = f"{relu.name}_integer"
-        nodes.append(onnx.helper.make_node("Max", [node.output[0], zero_point], [output], name))
+        nodes.append(onnx.helper.make_node("Clip", [node.output[0], zero_point], [output], name))
     used = {name for node in nodes for name in node.input}
     nodes = [n for n in nodes if n.op_type != "Relu" or n.output[0] in used]
     del graph.node[:]

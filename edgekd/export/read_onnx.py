@@ -118,7 +118,7 @@ class _Reader:
         output, relu = quantize.output[0], None
         self._names[output] = output
         readers = self._source.consumers.get(output, [])
-        if len(readers) == 1 and readers[0].op_type == "Max":
+        if len(readers) == 1 and _clips_at_zero(readers[0], quantize):
             # A ReLU on the integers themselves, whose zero is the zero point.
             output, relu = readers[0].output[0], math.inf
             self._names[output] = output
@@ -339,6 +339,12 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
 def _border(values: dict[str, Any]) -> tuple[int, int, int, int]:
     top, left, bottom, right = values.get("pads", [0, 0, 0, 0])
     return (left, right, top, bottom)
+
+
+def _clips_at_zero(reader: NodeProto, quantize: NodeProto) -> bool:
+    """Whether a reader of a quantized tensor takes its zero point as the least value."""
+    at_least = reader.op_type == "Clip" and len(reader.input) == 2
+    return at_least and reader.input[1] == quantize.input[2]
 
 
 def _convolution(node: NodeProto) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from edgekd.files import cache_folder
 from edgekd.report.figures import METRIC_TITLES
 from edgekd.types import Considered, Latency, OperatorCost
 
@@ -328,6 +330,8 @@ def _svg(
     name: str, size: tuple[float, float], draw: Callable[[Figure], None], alternative: str
 ) -> str:
     """Returns what ``draw`` puts on a figure of ``size`` inches, as an element for an HTML page."""
+    # Where its list of fonts goes, and not the user's own settings, which would change the drawing.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

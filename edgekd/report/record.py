@@ -129,6 +129,8 @@ def _key(key: object, where: str) -> str:
 
 
 def _decode(kind: object, value: object, where: str) -> object:
+    # From numpy 2.5 on NDArray is the name of a type and no longer the type itself.
+    kind = getattr(kind, "__value__", kind)
     origin = get_origin(kind)
     if kind is Any:
         return value

@@ -364,7 +364,7 @@ def _keyless(bundle: Path, edit: Edit) -> None:
     ("damage", "message"),
     [
         (_escape, "'../secret' leaves the bundle"),
-        (_link, "'labels.txt' leaves the bundle"),
+        (_link, "labels.txt: is a link"),
         (_absolute, "'/etc/hostname' leaves the bundle"),
         (_unlisted, "'../secret/float.onnx' is not listed"),
         (_missing, "int8.onnx: listed in manifest.json and missing"),

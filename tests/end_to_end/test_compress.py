@@ -36,8 +36,8 @@ def test_a_run_writes_exactly_these_files(finished_run) -> None:
         for p in finished_run.folder.rglob("*")
         if p.is_file()
     }
-    stage = {"done.json", "inputs.json"}
-    expected = {".lock", "events.jsonl", "recipe.yaml"}
+    stage = {".edgekd", "done.json", "inputs.json"}
+    expected = {".edgekd", ".lock", "events.jsonl", "recipe.yaml"}
     expected |= {
         f"{s}/{f}"
         for s in ("baseline", "distill")

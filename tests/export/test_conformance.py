@@ -182,7 +182,7 @@ def node(kind: str, inputs: list[str], outputs: list[str] | None = None, **more:
 def on_the_integers(parts: dict[str, Any]) -> None:
     nodes = parts["nodes"]
     nodes[6] = helper.make_node("QuantizeLinear", ["a", "s", "z"], ["a_s"], "q_a")
-    nodes.insert(7, helper.make_node("Max", ["a_s", "z"], ["a_q"], "max"))
+    nodes.insert(7, helper.make_node("Clip", ["a_s", "z"], ["a_q"], "clip"))
 
 
 def float_convolution(parts: dict[str, Any]) -> None:
