@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ Level = Literal["ok", "advice", "error"]
 
 OPTIONAL = ("tflite-runtime", "torchvision")
 """Tried where they are installed, missed by nobody where they are not."""
+
+CONVERTER = "litert-torch"
+"""Has no wheels for some systems; there EdgeKD writes and proves ONNX files alone."""
 
 TOOLS = {
     "ssh": "boards with `edgekd verify --host`",
@@ -160,6 +164,13 @@ def packages() -> Iterator[Finding]:
                 message=f"{found or 'missing'}; EdgeKD wants {requirement.specifier}",
                 remedy=f"pip install '{requirement}'",
             )
+    if any(r.name == CONVERTER for r in map(Requirement, lines) if r not in wanted):
+        yield Finding(
+            level="advice",
+            subject=CONVERTER,
+            message=f"has no wheel for {platform.system()} on {platform.machine()}: no TFLite files",
+            remedy="export them on Linux on x86-64 or macOS on arm64; ONNX files are made here",
+        )
     if not bad:
         yield Finding(level="ok", subject="packages", message=f"all {len(wanted)} as required")
 
@@ -225,7 +236,9 @@ def timing(conditions: Mapping[str, str], cpus: float) -> Iterator[Finding]:
 
 def run_probes() -> dict[str, dict[str, Any]]:
     """Returns what every probe found, under ``error`` why it could not; optional ones if there."""
-    names = [name for name in PROBES if name not in OPTIONAL or installed(name)]
+    # Where the converter to TFLite is not installed `packages` says whether it should be.
+    needless = (*OPTIONAL, CONVERTER)
+    names = [name for name in PROBES if name not in needless or installed(name)]
     with ThreadPoolExecutor(max_workers=2) as pool:
         return dict(zip(names, pool.map(run_probe, names), strict=True))
 

@@ -45,13 +45,13 @@ from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
 from edgekd.runfolder import RunFolder, asked_of, digest, exported_files, making
 from edgekd.sections import FitOptions, MethodChoice
-from edgekd.sources import fingerprint, load_split, require_apart, require_feasible
+from edgekd.sources import fingerprint, load_split, require_apart, require_feasible, writable
 from edgekd.steering import LayerReport, analysed, steered
 from edgekd.strict import from_mapping, to_mapping
 from edgekd.teacher.frozen import NetTeacher, Teacher
 from edgekd.teaching import LEARNT, fit_student
 from edgekd.training.inference import Forward, network_predictions
-from edgekd.types import Artifact, Check, Exhibit, RunRecord, Setback, Task
+from edgekd.types import Artifact, Check, Exhibit, Format, RunRecord, Setback, Task
 from edgekd.workshop import (
     SAME,
     Workshop,
@@ -134,9 +134,10 @@ def _opened(
 ) -> Iterator[Workshop]:
     """Holds the run directory, and yields everything that the stages of a run share."""
     device = load_device(recipe.target)
-    require_feasible(recipe, device)
+    made = writable(recipe, progress.note)
+    require_feasible(made, device)
     with _run_folder("compress", recipe, device, folder, progress) as run:
-        yield _workshop(recipe, device, run, progress, torch_device)
+        yield _workshop(made, device, run, progress, torch_device)
 
 
 def _run_folder(
@@ -669,7 +670,9 @@ def _setbacks(shop: Workshop, assessment: Assessment) -> tuple[Setback, ...]:
 
 
 def _provenance(shop: Workshop, kept: tuple[str, ...]) -> dict[str, str]:
-    packages = ("torch", "torchao", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert")
+    packages = ["torch", "torchao", "onnx", "onnxruntime", "ai-edge-litert"]
+    if Format.TFLITE in shop.recipe.export.formats:
+        packages.append("litert-torch")
     return {
         "recipe": making(shop.recipe),
         "edgekd": edgekd.__version__,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgekd.catalog import catalog_folder
@@ -148,6 +150,29 @@ def require_feasible(recipe: Recipe, device: Device) -> None:
         raise RecipeError(f"{refused}; --fp16 leaves int8 out") from refused
     if Format.ONNX in formats:
         device.require(Format.ONNX, Precision.FLOAT32)
+
+
+def writable(recipe: Recipe, note: Callable[[str], None]) -> Recipe:
+    """Returns the recipe without a format that cannot be written on this computer.
+
+    Args:
+        recipe: As the user gave it.
+        note: Gets a line that says what is left out and why.
+
+    Raises:
+        RecipeError: No format is left.
+    """
+    if Format.TFLITE not in recipe.export.formats or find_spec("litert_torch"):
+        return recipe
+    why = (
+        "the converter, litert-torch, is not installed; it has wheels for Linux on x86-64 and "
+        f"macOS on arm64, and this is {platform.system()} on {platform.machine()}"
+    )
+    left = [f.value for f in recipe.export.formats if f is not Format.TFLITE]
+    if not left:
+        raise RecipeError(f"export.formats [tflite]: {why}; legal here: [onnx]")
+    note(f"no TFLite files: {why}")
+    return override(recipe, {"export.formats": left})
 
 
 def require_apart(out: Path, recipe: Recipe) -> None:

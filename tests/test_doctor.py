@@ -71,6 +71,15 @@ def test_a_package_of_another_version_is_an_error(monkeypatch):
     assert finding.remedy == "pip install 'numpy>=99'"
 
 
+def test_a_system_without_the_converter_is_told_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(
+        doctor, "requires", lambda name: ["numpy", "litert-torch>=0.10; sys_platform == 'plan9'"]
+    )
+    missing, fine = doctor.packages()
+    assert (missing.level, missing.subject, fine.level) == ("advice", "litert-torch", "ok")
+    assert "no TFLite files" in missing.message
+
+
 def test_a_missing_package_is_an_error(monkeypatch):
     monkeypatch.setattr(doctor, "requires", lambda name: ["absent-package>=1"])
     assert "missing" in next(doctor.packages()).message

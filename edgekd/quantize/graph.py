@@ -71,7 +71,7 @@ def prepared(graph: GraphModule, scheme: Quantization) -> GraphModule:
 @torch.no_grad()
 def calibrate(graph: GraphModule, batches: Iterable[Tensor]) -> None:
     """Sets the first activation ranges from real images, in place; then rounding is switched on."""
-    move_exported_model_to_eval(graph)
+    _evaluation_mode(graph)
     graph.apply(enable_observer)
     graph.apply(disable_fake_quant)
     for images in batches:
@@ -81,7 +81,13 @@ def calibrate(graph: GraphModule, batches: Iterable[Tensor]) -> None:
 
 def training_mode(graph: GraphModule) -> GraphModule:
     """Returns the graph ready to be trained (exported graphs refuse ``.train()``)."""
-    return cast(GraphModule, move_exported_model_to_train(graph))
+    with quietly():  # torch compiles patterns for it, and warns of Python 3.13.0.
+        return cast(GraphModule, move_exported_model_to_train(graph))
+
+
+def _evaluation_mode(graph: GraphModule) -> None:
+    with quietly():
+        move_exported_model_to_eval(graph)
 
 
 def freezer(graph: GraphModule, after_step: int) -> Callable[[int], None]:
@@ -105,7 +111,7 @@ def frozen(graph: GraphModule) -> GraphModule:
     Ranges are frozen, weight scales are those of the final weights, and biases are put on the
     int32 grid (input scale times weight scale) that every runtime puts them on.
     """
-    move_exported_model_to_eval(graph)
+    _evaluation_mode(graph)
     graph.apply(disable_observer)
     graph.apply(enable_fake_quant)
     for node in graph.graph.nodes:

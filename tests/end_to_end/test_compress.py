@@ -329,3 +329,20 @@ def test_a_file_with_a_tail_finds_what_its_twin_finds(
     dataset = load(small_set, "val")
     a, b = (score(dataset, predict_file(m, dataset, SilentProgress(), "")) for m in (tailed, bare))
     assert a == b
+
+
+def test_where_the_converter_has_no_wheel_onnx_is_made_and_tflite_is_not_promised(
+    finished_run, small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.sources.find_spec", lambda _name: None)
+    arguments = [a for a in finished_run.arguments if a != "--baseline"]
+    arguments[arguments.index("--out") + 1] = str(tmp_path / "run")
+    result = CliRunner().invoke(main, [*arguments, "--until", "export"])
+    assert result.exit_code == 0, result.output
+    assert "no TFLite files: the converter, litert-torch, is not installed" in result.output
+    made = {p.name for p in (tmp_path / "run" / "export").iterdir()}
+    assert {"float.onnx", "int8.onnx", "int8-host.onnx"} <= made
+    assert not [name for name in made if "tflite" in name]
+    refused = CliRunner().invoke(main, [*arguments, "--set", "export.formats=[tflite]"])
+    assert refused.exit_code == 2
+    assert "legal here: [onnx]" in refused.output
