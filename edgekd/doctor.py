@@ -168,7 +168,7 @@ def packages() -> Iterator[Finding]:
         yield Finding(
             level="advice",
             subject=CONVERTER,
-            message=f"has no wheel for {platform.system()} on {platform.machine()}: no TFLite files",
+            message=f"no wheel for {platform.system()} on {platform.machine()}: no TFLite files",
             remedy="export them on Linux on x86-64 or macOS on arm64; ONNX files are made here",
         )
     if not bad:
