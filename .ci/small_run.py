@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgekd.data.demo import CLASSES, write_demo_set
+from edgekd.data.demo.render import CLASSES, write_demo_set
 from edgekd.nets.card import Card, build, save_net
 
 target, folder = sys.argv[1], Path(sys.argv[2])
@@ -14,7 +14,7 @@ card = Card(architecture="edgedet-s", classes=CLASSES, height=96, width=128)
 save_net(folder / "teacher.safetensors", build(card, seed=3), card)
 subprocess.run(
     [
-        sys.executable, "-m", "edgekd", "compress", "--target", target, "--data", data,
+        Path(sys.executable).with_name("edgekd"), "compress", "--target", target, "--data", data,
         "--teacher", folder / "teacher.safetensors", "--input", "96x128", "--steps", "6",
         "--qat-steps", "4", "--batch-size", "4", "--torch-device", "cpu", "--out", folder / target,
         "--set", "export.proof_images=4", "--set", "benchmark.bootstrap=100",

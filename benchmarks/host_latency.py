@@ -18,14 +18,14 @@ import torch
 
 from edgekd.benchmark.on_board import Protocol, as_latency, measure
 from edgekd.board.transport import on_this_computer
-from edgekd.data.demo import render_scene
-from edgekd.device import load_device
-from edgekd.export.stage import Graphs, export_files
+from edgekd.config.device import load_device
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Artifact, Format, Latency
+from edgekd.data.demo.render import render_scene
+from edgekd.export.write import Graphs, export_files
 from edgekd.nets.card import Card, build
 from edgekd.nets.tap import TappedNet
 from edgekd.quantize import graph as graphs
-from edgekd.strict import to_mapping
-from edgekd.types import Artifact, Format, Latency
 
 ROUNDS = 5
 MARKS = {"int8.tflite / float.tflite": 0.65, "int8-host.onnx / float.onnx": 0.85}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from edgekd.core.types import DetectionMetrics
 from edgekd.report.record import from_json
-from edgekd.types import DetectionMetrics
 
 
 def main(path: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from train_speed import BATCH, step_seconds
 
-from edgekd.files import write_atomic
-from edgekd.machine import cpu_flags, cpu_model
+from edgekd.core.files import write_atomic
+from edgekd.core.host import cpu_flags, cpu_model
 from edgekd.nets.card import Card
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.precision import resolved

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.files import write_atomic
+from edgekd.core.files import write_atomic
 from edgekd.nets.blocks import StridedDepthwise
 from edgekd.nets.card import Card, build
 from edgekd.training.allocator import keep_freed_memory

@@ -22,37 +22,28 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 import edgekd
-from edgekd.assessment import TRAINED, Assessment, compared
-from edgekd.budgeting import Choice, fastest_ms, fitted_to_budget, keep_choice, kept_choice
 from edgekd.bundle.write import write_bundle
-from edgekd.bundling import bundle_source
-from edgekd.device import Device, load_device
-from edgekd.errors import RecipeError, RunError
-from edgekd.export.prove import Placements, prove, require_passed
-from edgekd.export.stage import Graphs, export_files
-from edgekd.files import sha256_of, write_atomic
-from edgekd.gates import judge, require_gates
+from edgekd.config.device import Device, load_device
+from edgekd.config.recipe import Recipe, dump_recipe
+from edgekd.config.sections import FitOptions, MethodChoice
+from edgekd.core.errors import RecipeError, RunError
+from edgekd.core.files import sha256_of, write_atomic
+from edgekd.core.progress import Progress, SilentProgress
+from edgekd.core.serialize import from_mapping, to_mapping
+from edgekd.core.types import Artifact, Check, Exhibit, Format, RunRecord, Setback, Task
+from edgekd.export.write import Graphs, export_files
 from edgekd.nets import cost
 from edgekd.nets.card import Card, readable, save_net
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import Tapped, TappedNet
-from edgekd.progress import Progress, SilentProgress
+from edgekd.proof.prove import Placements, prove, require_passed
 from edgekd.quantize import graph as graphs
 from edgekd.quantize.mixed import keep_float
 from edgekd.quantize.peer import quantized_by_neural_compressor
-from edgekd.recipe import Recipe, dump_recipe
+from edgekd.report.gates import judge, require_gates
 from edgekd.report.html import write_html
 from edgekd.report.record import from_json, to_json
-from edgekd.runfolder import RunFolder, asked_of, digest, exported_files, making
-from edgekd.sections import FitOptions, MethodChoice
-from edgekd.sources import fingerprint, load_split, require_apart, require_feasible, writable
-from edgekd.steering import LayerReport, analysed, steered
-from edgekd.strict import from_mapping, to_mapping
-from edgekd.teacher.frozen import NetTeacher, Teacher
-from edgekd.teaching import LEARNT, fit_student
-from edgekd.training.inference import Forward, network_predictions
-from edgekd.types import Artifact, Check, Exhibit, Format, RunRecord, Setback, Task
-from edgekd.workshop import (
+from edgekd.run.context import (
     SAME,
     Workshop,
     calibration_batches,
@@ -61,6 +52,15 @@ from edgekd.workshop import (
     proof_images,
     save_graph,
 )
+from edgekd.run.directory import RunFolder, asked_of, digest, exported_files, making
+from edgekd.run.fit import LEARNT, fit_student
+from edgekd.run.inputs import fingerprint, load_split, require_apart, require_feasible, writable
+from edgekd.run.student_search import Choice, fastest_ms, fitted_to_budget, keep_choice, kept_choice
+from edgekd.stages.benchmark import TRAINED, Assessment, compared
+from edgekd.stages.bundle import bundle_source
+from edgekd.stages.mixed_precision import LayerReport, analysed, steered
+from edgekd.teacher.frozen import NetTeacher, Teacher
+from edgekd.training.inference import Forward, network_predictions
 
 
 def compress(

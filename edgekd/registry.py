@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from edgekd.errors import RecipeError, suggest
+from edgekd.core.errors import RecipeError, suggest
 
 T = TypeVar("T")
 

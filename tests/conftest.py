@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.data.demo import CLASSES, write_demo_set
+from edgekd.data.demo.render import CLASSES, write_demo_set
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiment import Row, run_row, show, train_teacher
 
-from edgekd.recipe import load_recipe, override
+from edgekd.config.recipe import load_recipe, override
 
 RECIPE = Path(__file__).resolve().parent.parent / "bccd" / "recipe.yaml"
 CLASSES = ("Platelets", "RBC", "WBC")

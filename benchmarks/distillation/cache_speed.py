@@ -21,18 +21,18 @@ import torch
 from experiment import CPU, RESULTS
 from hit_uav import MODEL
 
-from edgekd.device import load_device
-from edgekd.files import write_atomic
-from edgekd.machine import cpu_model
+from edgekd.config.device import load_device
+from edgekd.config.recipe import load_recipe, override
+from edgekd.core.files import write_atomic
+from edgekd.core.host import cpu_model
+from edgekd.core.progress import SilentProgress
 from edgekd.nets import cost
 from edgekd.nets.tap import TappedNet
-from edgekd.progress import SilentProgress
-from edgekd.recipe import load_recipe, override
-from edgekd.runfolder import RunFolder
+from edgekd.run.context import Workshop, open_workshop
+from edgekd.run.directory import RunFolder
+from edgekd.run.fit import fit_student
 from edgekd.teacher.frozen import NetTeacher
-from edgekd.teaching import fit_student
 from edgekd.training.precision import resolved
-from edgekd.workshop import Workshop, open_workshop
 
 SHORT, LONG, ROUNDS = 10, 60, 5
 CACHE_VIEWS = {"live": 0, "cached": 1, "no teacher": 0}

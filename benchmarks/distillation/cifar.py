@@ -20,8 +20,8 @@ from typing import Any
 
 from experiment import Row, run_row, show, train_teacher
 
-from edgekd.data.folder import read
-from edgekd.recipe import Recipe, override
+from edgekd.config.recipe import Recipe, override
+from edgekd.data.readers.folder import read
 
 NETS = Path(__file__).resolve().parent.parent / "own_nets" / "resnet_cifar.py"
 GRID_STEPS, STEPS = 1500, 3000

@@ -19,21 +19,21 @@ import torch
 
 from edgekd import pipeline
 from edgekd.benchmark.detector import score
-from edgekd.device import load_device
-from edgekd.files import write_atomic
-from edgekd.machine import cpu_model
+from edgekd.config.device import load_device
+from edgekd.config.recipe import Recipe
+from edgekd.core.files import write_atomic
+from edgekd.core.host import cpu_model
+from edgekd.core.progress import PlainProgress
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Dataset, Detections, OutputContract, Task
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.nets import cost
 from edgekd.nets.outputs import network_outputs
-from edgekd.progress import PlainProgress
 from edgekd.quantize import graph as graphs
-from edgekd.recipe import Recipe
-from edgekd.runfolder import RunFolder, digest
-from edgekd.strict import to_mapping
+from edgekd.run.context import Workshop, calibration_batches, open_workshop
+from edgekd.run.directory import RunFolder, digest
 from edgekd.training.inference import network_predictions
 from edgekd.training.precision import resolved
-from edgekd.types import Dataset, Detections, OutputContract, Task
-from edgekd.workshop import Workshop, calibration_batches, open_workshop
 
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent / "results"

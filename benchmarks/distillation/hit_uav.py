@@ -22,10 +22,10 @@ from typing import Any
 
 from experiment import RESULTS, Row, run_row, show
 
-from edgekd import methods as catalogue
-from edgekd.catalog import catalog_folder
-from edgekd.files import write_atomic
-from edgekd.recipe import Recipe, load_recipe, override
+from edgekd.config import methods as catalogue
+from edgekd.config.catalog import catalog_folder
+from edgekd.config.recipe import Recipe, load_recipe, override
+from edgekd.core.files import write_atomic
 
 CLASSES = ("Person", "Car", "Bicycle")
 """Judged together; OtherVehicle has 12 boxes in val and is reported apart."""

@@ -27,12 +27,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.files import write_atomic
 from edgekd.data.dataset import load
 from edgekd.data.image import read_image
 from edgekd.data.loader import Batch
+from edgekd.distill.batch_context import Signal
 from edgekd.distill.methods import build_method
-from edgekd.distill.signal import Signal
-from edgekd.files import write_atomic
 from edgekd.training.allocator import keep_freed_memory
 
 HERE = Path(__file__).parent

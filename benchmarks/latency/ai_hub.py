@@ -24,7 +24,7 @@ import numpy as np
 from leaving_out import Answer, pooled, summary
 from numpy.typing import NDArray
 
-from edgekd.files import write_atomic
+from edgekd.core.files import write_atomic
 
 HERE = Path(__file__).parent
 ANCHORS = {"w8a8": 3, "float": 2}

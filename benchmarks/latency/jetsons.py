@@ -28,8 +28,8 @@ from published import DATA, Run
 
 from edgekd.benchmark.costs import Kernels, work_of_all
 from edgekd.benchmark.predict import gpu_speed
-from edgekd.device import Gpu, Memory
-from edgekd.types import Precision
+from edgekd.config.device import Gpu, Memory
+from edgekd.core.types import Precision
 
 FILLS = Kernels(depth=128, outputs=64, rows=256, depthwise_rows=256, group_calls=0.02)
 PRECISIONS = {

@@ -21,9 +21,9 @@ from population import guessed, population
 from published import ERROR, FILLS, Run, runs
 
 from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels
-from edgekd.files import write_atomic
-from edgekd.strict import to_mapping
-from edgekd.types import Precision
+from edgekd.core.files import write_atomic
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Precision
 
 DEVICES = Path(__file__).parents[2] / "devices"
 CPU = (Precision.FLOAT32, Precision.INT8)

@@ -20,7 +20,7 @@ from published import Run
 
 from edgekd.benchmark.costs import Efficiencies
 from edgekd.benchmark.predict import WITHIN_90
-from edgekd.files import write_atomic
+from edgekd.core.files import write_atomic
 
 HERE = Path(__file__).parent
 QUESTIONS = ("board left out", "with one anchor", "network left out", "architecture left out")

@@ -21,9 +21,9 @@ from published import DATA, Run
 
 from edgekd.benchmark.costs import Kernels, work_of_all
 from edgekd.benchmark.predict import cpu_speed
-from edgekd.device import Cluster, Memory
+from edgekd.config.device import Cluster, Memory
+from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import Precision
 
 FILLS = Kernels(depth=4, outputs=4, rows=5, depthwise_rows=13, winograd=8, group_calls=0.1)
 # Cores with their clock and float32 operations a cycle (times the share that wide cores reach),

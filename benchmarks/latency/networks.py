@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import Precision
 
 KINDS = {
     "conv": OperatorKind.CONV,

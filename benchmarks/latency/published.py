@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from edgekd.benchmark.costs import Efficiencies, Kernels, Speed, work_of_all
 from edgekd.benchmark.predict import cpu_speed
-from edgekd.device import Cluster, Memory
-from edgekd.types import Precision
+from edgekd.config.device import Cluster, Memory
+from edgekd.core.types import Precision
 
 DATA = Path(__file__).parent / "data"
 PRECISIONS = {"fp32": Precision.FLOAT32, "int8": Precision.INT8}

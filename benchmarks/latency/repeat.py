@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.benchmark.on_board import BoardMeasurement, Protocol
-from edgekd.machine import cpu_model
-from edgekd.measuring import measure_file
+from edgekd.commands.latency import measure_file
+from edgekd.core.host import cpu_model
 
 MARK = 0.03
 

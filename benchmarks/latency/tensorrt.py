@@ -17,7 +17,7 @@ from leaving_out import report
 from population import guessed, population
 from published import Run
 
-from edgekd.types import Precision
+from edgekd.core.types import Precision
 
 
 def ratios(runs: Sequence[Run]) -> list[dict[str, Any]]:

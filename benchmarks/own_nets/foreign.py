@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from edgekd import pipeline
-from edgekd.files import write_atomic
-from edgekd.progress import PlainProgress
-from edgekd.recipe import Recipe, override
-from edgekd.strict import to_mapping
-from edgekd.types import RunRecord
+from edgekd.config.recipe import Recipe, override
+from edgekd.core.files import write_atomic
+from edgekd.core.progress import PlainProgress
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import RunRecord
 
 HERE = Path(__file__).resolve().parent
 AEROPLANE = 4

@@ -241,7 +241,7 @@ class Trial:
     """
 
     def __init__(self, work: Path) -> None:
-        from edgekd.data.demo import CLASSES, write_demo_set
+        from edgekd.data.demo.render import CLASSES, write_demo_set
         from edgekd.nets.card import Card, build, save_net
 
         self.work = work
@@ -429,7 +429,7 @@ def main(work: Path, out: Path, numbers: Numbers, workers: int) -> None:
 
 def import_everything() -> None:
     """Imports what the command imports late, so that a fork has it."""
-    from edgekd.quiet import quietly
+    from edgekd.core.quiet import quietly
 
     with quietly():
         import faster_coco_eval  # noqa: F401

@@ -310,7 +310,7 @@ def command(*arguments: str | Path) -> None:
     from click.testing import CliRunner
 
     from edgekd.cli import main
-    from edgekd.errors import EdgeKDError
+    from edgekd.core.errors import EdgeKDError
 
     result = CliRunner().invoke(main, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -322,13 +322,13 @@ def command(*arguments: str | Path) -> None:
 
 
 def _use_recipe(path: Path) -> None:
-    from edgekd.recipe import dump_recipe, load_recipe
+    from edgekd.config.recipe import dump_recipe, load_recipe
 
     dump_recipe(load_recipe(path))
 
 
 def _use_device(path: Path) -> None:
-    from edgekd.device import load_device
+    from edgekd.config.device import load_device
 
     load_device(path)
 
@@ -336,7 +336,7 @@ def _use_device(path: Path) -> None:
 def _use_calibration(path: Path) -> None:
     """Predicts with the latencies that a board's owner measured."""
     from edgekd.benchmark.predict import predict_latency
-    from edgekd.device import load_device
+    from edgekd.config.device import load_device
     from edgekd.modelfile import read_operators
 
     root = next(folder for folder in path.parents if (folder / ".root").exists())
@@ -347,13 +347,13 @@ def _use_calibration(path: Path) -> None:
 
 
 def _use_farm(path: Path) -> None:
-    from edgekd.measuring import read_farm
+    from edgekd.commands.latency import read_farm
 
     read_farm(path)
 
 
 def _use_budget(path: Path) -> None:
-    from edgekd.budgeting import kept_choice
+    from edgekd.run.student_search import kept_choice
 
     kept_choice(path.parent)
 
@@ -372,8 +372,8 @@ def _use_data(path: Path) -> None:
 def _use_image(path: Path) -> None:
     import numpy as np
 
+    from edgekd.core.types import Sample
     from edgekd.data.image import image_size, read_image
-    from edgekd.types import Sample
 
     none, empty = np.zeros(0, np.int64), np.zeros((0, 4), np.float32)
     image_size(path)
@@ -405,8 +405,8 @@ def _use_weights(path: Path) -> None:
 
 def _use_model(path: Path) -> None:
     """Inspects a file by the rules of its own target and of others, and predicts its latency."""
-    from edgekd.device import load_device
-    from edgekd.export.conformance import check_conformance
+    from edgekd.config.device import load_device
+    from edgekd.rules.check import check_conformance
 
     check_conformance(path, load_device("android" if path.suffix == ".tflite" else "jetson"))
     command("inspect", path)
@@ -441,7 +441,7 @@ def _use_resume(path: Path) -> None:
 
 
 def _use_cache(path: Path) -> None:
-    from edgekd.teacher.shelf import Shelf
+    from edgekd.teacher.record_store import Shelf
 
     shelf = Shelf.existing(path.parent)
     if shelf is not None:
@@ -453,7 +453,7 @@ def _use_report(path: Path) -> None:
 
 
 def _use_artifacts(path: Path) -> None:
-    from edgekd.runfolder import exported_files
+    from edgekd.run.directory import exported_files
 
     exported_files(path.parent)
 
@@ -541,10 +541,10 @@ def write_corpus(folder: Path, run: Path) -> None:
     """
     import numpy as np
 
-    from edgekd.catalog import catalog_folder
-    from edgekd.data.demo import write_demo_set
-    from edgekd.recipe import Recipe, dump_recipe
-    from edgekd.teacher.shelf import Shelf, Slot
+    from edgekd.config.catalog import catalog_folder
+    from edgekd.config.recipe import Recipe, dump_recipe
+    from edgekd.data.demo.render import write_demo_set
+    from edgekd.teacher.record_store import Shelf, Slot
 
     for name in ("recipe", "device", "image", "checkpoint", "weights", "onnx", "tflite", "teacher"):
         (folder / name).mkdir(parents=True)
@@ -579,10 +579,10 @@ def _write_latencies(folder: Path) -> None:
     """Writes what a board's owner measured, a farm of boards, and what a budget chose."""
     from edgekd.benchmark.kernels import Latencies, Reading, Readings, load_kernels
     from edgekd.benchmark.predict import engine_speed, kernel_fills
-    from edgekd.budgeting import Choice, keep_choice
-    from edgekd.device import load_device
-    from edgekd.strict import to_mapping
-    from edgekd.types import Considered, Format, Precision
+    from edgekd.config.device import load_device
+    from edgekd.core.serialize import to_mapping
+    from edgekd.core.types import Considered, Format, Precision
+    from edgekd.run.student_search import Choice, keep_choice
 
     device = load_device("raspberry-pi-4")
     runtime = device.runtimes[Format.TFLITE]
@@ -675,7 +675,7 @@ def small_corpus(work: Path) -> Path:
     from faults import small_run
 
     from edgekd.cli import main
-    from edgekd.data.demo import CLASSES, write_demo_set
+    from edgekd.data.demo.render import CLASSES, write_demo_set
     from edgekd.nets.card import Card, build, save_net
 
     data = write_demo_set(work / "set", train=8, val=4)
@@ -720,7 +720,7 @@ def _stage(kind: str, corpus: Path) -> tuple[Path, Path]:
 
 
 def _read(use: Callable[[Path], object], place: Path) -> list[str]:
-    from edgekd.errors import EdgeKDError
+    from edgekd.core.errors import EdgeKDError
 
     try:
         use(place)

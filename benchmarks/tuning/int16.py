@@ -19,8 +19,8 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import quantizer, recipe
 
-from edgekd.files import write_atomic
-from edgekd.machine import conditions
+from edgekd.core.files import write_atomic
+from edgekd.core.host import conditions
 from edgekd.nets.backbone import scale_of
 from edgekd.nets.detector import EdgeDet
 

@@ -88,8 +88,8 @@ def row(status: int, record: dict[str, Any], tuning: Path) -> dict[str, Any]:
 
 def main(work: Path, out: Path) -> None:
     """Runs with and without tuning and writes what came of it."""
-    from edgekd.catalog import catalog_folder
-    from edgekd.data.demo import write_demo_set
+    from edgekd.config.catalog import catalog_folder
+    from edgekd.data.demo.render import write_demo_set
 
     work.mkdir(parents=True, exist_ok=True)
     data = write_demo_set(work / "set", train=320, val=160)

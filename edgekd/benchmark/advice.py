@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edgekd.benchmark.predict import Outlook
+from edgekd.core.types import OperatorCost, Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import OperatorCost, Precision
 
 WORTH = 0.2
 """Share of an operator's time from which on saving it is worth a word."""

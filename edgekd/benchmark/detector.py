@@ -13,16 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import decoder
-from edgekd.data.image import letterbox, read_image, to_input
-from edgekd.data.placement import Placement, placed_detections
-from edgekd.metrics.classification import ClassificationEvaluator
-from edgekd.metrics.detection import DetectionEvaluator
-from edgekd.modelfile.contract import Contract, read_contract
-from edgekd.modelfile.runner import Runner, open_runner
-from edgekd.progress import Progress
-from edgekd.strict import to_mapping
-from edgekd.types import (
+from edgekd.core.progress import Progress
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import (
     ClassificationMetrics,
     Dataset,
     DetectionMetrics,
@@ -30,6 +23,13 @@ from edgekd.types import (
     Image,
     Task,
 )
+from edgekd.data.image import letterbox, read_image, to_input
+from edgekd.data.placement import Placement, placed_detections
+from edgekd.metrics.classification import ClassificationEvaluator
+from edgekd.metrics.detection import DetectionEvaluator
+from edgekd.modelfile.contract import Contract, read_contract
+from edgekd.modelfile.runner import Runner, open_runner
+from edgekd.standalone import decoder
 
 Outputs = list[NDArray[Any]]
 Compute = Callable[[Sequence[NDArray[Any]]], Sequence[Outputs]]

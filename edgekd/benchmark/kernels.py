@@ -17,11 +17,11 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels, Speed, check_figure
-from edgekd.catalog import catalog_folder
-from edgekd.errors import DeviceError, suggest
-from edgekd.files import write_atomic
-from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Precision
+from edgekd.config.catalog import catalog_folder
+from edgekd.core.errors import DeviceError, suggest
+from edgekd.core.files import write_atomic
+from edgekd.core.serialize import from_mapping, to_mapping
+from edgekd.core.types import Precision
 
 T = TypeVar("T")
 

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import edgekd
 from edgekd.board.logs import Timing, read_benchmark_model, read_trtexec
 from edgekd.board.state import BoardState, board_state, slowed, tegrastats_power
 from edgekd.board.transport import ANDROID_TEMPORARY, Workspace, last_line
-from edgekd.errors import ModelError, RunError
+from edgekd.core.errors import ModelError, RunError
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Basis, Latency
 from edgekd.modelfile.contract import read_contract
-from edgekd.strict import to_mapping
-from edgekd.types import Basis, Latency
+from edgekd.standalone import standalone_file
 
 BUSY_CPUS = 0.25
 """CPUs kept busy by other processes, from which on a board counts as busy."""
@@ -114,7 +114,7 @@ class BoardMeasurement:
 
 
 def measure(work: Workspace, model: Path, protocol: Protocol) -> BoardMeasurement:
-    """Returns the latency of a file in the runtime that the board has, timed by `edgekd.agent`.
+    """Returns the latency of a file in the runtime that the board has, timed by ``agent.py``.
 
     Raises:
         RunError: The board is out of reach, or has no Python or no runtime for the file.
@@ -376,7 +376,7 @@ def _push_with_contract(work: Workspace, model: Path) -> list[str]:
 
 
 def _beside(name: str) -> Path:
-    return Path(edgekd.__file__).with_name(name)
+    return standalone_file(name)
 
 
 def _answer(work: Workspace, command: Sequence[str]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from edgekd.benchmark.kernels import (
     load_kernels,
     load_latencies,
 )
-from edgekd.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
+from edgekd.config.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
+from edgekd.core.types import Basis, Format, Latency, Precision
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
-from edgekd.types import Basis, Format, Latency, Precision
 
 WITHIN_90 = 1.645
 """Standard deviations that hold nine of ten."""

@@ -79,7 +79,7 @@ def board_cores(facts: Mapping[str, str]) -> tuple[Cores, ...]:
     """Returns the cores of a board, fastest first; empty where it is none of Arm's kind.
 
     Args:
-        facts: Texts by path, as `edgekd.agent` collects them.
+        facts: Texts by path, as `edgekd.standalone.agent` collects them.
     """
     groups: dict[tuple[str, float | None, Instructions], int] = {}
     for block in re.split(r"\n\s*\n", facts.get("/proc/cpuinfo", "")):

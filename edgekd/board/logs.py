@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

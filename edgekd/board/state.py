@@ -1,8 +1,8 @@
 """What the texts that a board tells of itself mean: clocks, heat, throttling, power mode.
 
-`edgekd.agent` collects the texts; over adb, where no Python is, the same files are read by `cat`.
-Formats of ``vcgencmd``, ``nvpmodel``, ``tegrastats`` and ``dumpsys`` are those that Raspberry Pi,
-NVIDIA and Android document or print.
+`edgekd.standalone.agent` collects the texts; over adb, where no Python is, the same files are read
+by `cat`. Formats of ``vcgencmd``, ``nvpmodel``, ``tegrastats`` and ``dumpsys`` are those that
+Raspberry Pi, NVIDIA and Android document or print.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
 
 TIMEOUT_S = 600
 """Longest that one step on a board may take."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd.bundle.thresholds import ClassThreshold
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Artifact, Format, InputContract, OutputContract, Precision, Task
 from edgekd.modelfile.contract import Contract, Decoding, read_contract
-from edgekd.types import Artifact, Format, InputContract, OutputContract, Precision, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileContract:
-    """One model file; `edgekd.decoder` takes it as the ``contract`` of its outputs.
+    """One model file; `edgekd.standalone.decoder` takes it as the ``contract`` of its outputs.
 
     Attributes:
         path: Relative to the bundle, with forward slashes.

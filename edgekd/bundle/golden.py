@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import replay
 from edgekd.bundle.contract import BundleContract, FileContract
+from edgekd.core.errors import ModelError
+from edgekd.core.files import write_atomic
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Format, Image, Precision, Task, arithmetic_of
 from edgekd.data.image import to_input
-from edgekd.errors import ModelError
-from edgekd.files import write_atomic
 from edgekd.modelfile.runner import Kernels, Runner, open_runner
-from edgekd.strict import to_mapping
-from edgekd.types import Format, Image, Precision, Task, arithmetic_of
+from edgekd.standalone import replay
 
 LEAST_VECTORS = 3
 INT8_STEPS = 255

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgekd.files import sha256_of, write_atomic
+from edgekd.core.files import sha256_of, write_atomic
 
 MANIFEST = "manifest.json"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgekd.bundle.contract import BundleContract, FileContract
 from edgekd.bundle.tensorrt import recommendation, trtexec_lines
-from edgekd.types import (
+from edgekd.core.types import (
     ClassificationMetrics,
     DetectionMetrics,
     Format,

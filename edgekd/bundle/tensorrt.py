@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.types import Latency, ModelRow, Precision
+from edgekd.core.types import Latency, ModelRow, Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

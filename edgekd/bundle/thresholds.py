@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core.types import Dataset, Detections
 from edgekd.metrics.detection import best
 from edgekd.metrics.matching import ClassMatches, match
-from edgekd.types import Dataset, Detections
 
 DEFAULT_SCORE = 0.3
 """Threshold of a class for which the predictions suggest none."""

@@ -9,17 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import edgekd
 from edgekd.board.transport import PYTHON, last_line, over_ssh
 from edgekd.bundle.manifest import MANIFEST
-from edgekd.errors import RunError
-from edgekd.files import write_atomic
+from edgekd.core.errors import RunError
+from edgekd.core.files import write_atomic
 from edgekd.modelfile.memory import try_out
-from edgekd.replay import BundleError, changed_files, read_manifest, replay
+from edgekd.standalone import standalone_file
+from edgekd.standalone.replay import BundleError, changed_files, read_manifest, replay
 
 
 def verify(bundle: Path, host: str | None = None, python: str = PYTHON) -> dict[str, Any]:
-    """Returns what `edgekd.replay.replay` returns: ``passed``, and for each file what was measured.
+    """Returns what ``replay.py`` measured: ``passed``, and a record for each file.
 
     The code that runs is always this package's and never the bundle's copy of it, because a bundle
     may come from anywhere.
@@ -80,4 +80,4 @@ def _stage(bundle: Path, listed: dict[str, dict[str, Any]], staged: Path) -> Non
     manifest = json.dumps({"schema": 1, "files": listed})
     write_atomic(staged / "bundle" / MANIFEST, manifest)
     for name in ("replay.py", "decoder.py"):
-        shutil.copyfile(Path(edgekd.__file__).with_name(name), staged / name)
+        shutil.copyfile(standalone_file(name), staged / name)

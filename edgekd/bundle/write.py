@@ -10,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgekd
 from edgekd.bundle.contract import BundleContract, bundle_contract
 from edgekd.bundle.golden import write_golden
 from edgekd.bundle.manifest import MANIFEST, write_manifest
 from edgekd.bundle.readme import readme_text
 from edgekd.bundle.schema import json_schema
 from edgekd.bundle.thresholds import ClassThreshold, best_thresholds
-from edgekd.errors import ModelError, RunError
-from edgekd.files import sha256_of, write_atomic
+from edgekd.core.errors import ModelError, RunError
+from edgekd.core.files import sha256_of, write_atomic
+from edgekd.core.owned import files_in
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Artifact, Dataset, Detections, Image, ModelRow, Task
 from edgekd.modelfile.contract import dump_contract, read_contract
 from edgekd.modelfile.labels import labels_text
-from edgekd.owned import files_in
-from edgekd.replay import BundleError, read_manifest
-from edgekd.strict import to_mapping
-from edgekd.types import Artifact, Dataset, Detections, Image, ModelRow, Task
+from edgekd.standalone import standalone_file
+from edgekd.standalone.replay import BundleError, read_manifest
 
 LICENCES = {"data": "training data", "teacher": "teacher"}
 """Licences that every bundle states, and whose they are."""
@@ -154,7 +154,6 @@ def _thresholds(source: BundleSource) -> tuple[ClassThreshold, ...]:
 
 
 def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -> None:
-    package = Path(edgekd.__file__).parent
     texts = {
         "contract.json": json.dumps(to_mapping(contract), indent=1) + "\n",
         "contract.schema.json": json.dumps(json_schema(BundleContract), indent=1) + "\n",
@@ -162,8 +161,8 @@ def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -
         "README.md": readme_text(
             contract, source.rows, source.dataset.split, source.tensorrt_opset
         ),
-        "decoder.py": (package / "decoder.py").read_text(encoding="utf-8"),
-        "replay.py": (package / "replay.py").read_text(encoding="utf-8"),
+        "decoder.py": standalone_file("decoder.py").read_text(encoding="utf-8"),
+        "replay.py": standalone_file("replay.py").read_text(encoding="utf-8"),
     }
     for name in {**LICENCES, **source.licences}:
         text = source.licences.get(name, "").strip()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgekd import __version__
-from edgekd.errors import EdgeKDError
+from edgekd.core.errors import EdgeKDError
 
 # Before OpenMP is loaded: threads that wait by spinning take the CPU from those they wait for. On
 # two cores, beside one busy process, training is 1.6 times as fast without, and alone no slower.

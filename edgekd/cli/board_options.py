@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgekd.measuring import Place
+    from edgekd.commands.latency import Place
 
 Command = Callable[..., Any]
 
@@ -69,7 +69,7 @@ def _with_place(command: Command, options: tuple[Callable[[Command], Command], .
 def _place(
     host: str | None, python: str, adb: str | None, trtexec: bool, benchmark_model: Path | None
 ) -> Place:
-    from edgekd.measuring import Place
+    from edgekd.commands.latency import Place
 
     if host is not None and adb is not None:
         raise click.UsageError("--host and --adb exclude each other")

@@ -12,15 +12,15 @@ from edgekd.cli.app import main
 from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
-    from edgekd.methods import MethodInfo
+    from edgekd.config.methods import MethodInfo
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True)
 def rules(as_json: bool) -> None:
     """List the rules of `inspect`: what each finds, how grave that is, and its source."""
-    from edgekd.export.conformance import every_rule
-    from edgekd.strict import to_mapping
+    from edgekd.core.serialize import to_mapping
+    from edgekd.rules.check import every_rule
 
     known = every_rule()
     if as_json:
@@ -38,7 +38,7 @@ def rules(as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(data: Path, target: str, out: Path, force: bool) -> None:
     """Write a commented recipe that fits a data set."""
-    from edgekd.file_commands import write_recipe
+    from edgekd.commands.files import write_recipe
 
     click.echo(write_recipe(data, target, out, force))
 
@@ -48,7 +48,7 @@ def init(data: Path, target: str, out: Path, force: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def methods(task: str | None, as_json: bool) -> None:
     """List the distillation methods: what each teaches, needs and costs, and its source."""
-    from edgekd.methods import METHODS
+    from edgekd.config.methods import METHODS
 
     chosen = [m for m in METHODS.values() if task is None or task in m.tasks]
     if as_json:

@@ -13,9 +13,9 @@ from edgekd.cli.board_options import board_options, probed_board_options
 from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
-    from edgekd.device import Device, Runtime
-    from edgekd.measuring import Place
-    from edgekd.types import Format
+    from edgekd.commands.latency import Place
+    from edgekd.config.device import Device, Runtime
+    from edgekd.core.types import Format
 
 
 class _Devices(click.Group):
@@ -46,8 +46,8 @@ def devices() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def list_profiles(as_json: bool) -> None:
     """Every profile: what it is shipped, and what its predicted latencies rest on."""
-    from edgekd.device import list_devices
-    from edgekd.strict import to_mapping
+    from edgekd.config.device import list_devices
+    from edgekd.core.serialize import to_mapping
 
     if as_json:
         click.echo(json.dumps([to_mapping(d) for d in list_devices()], indent=1))
@@ -66,8 +66,8 @@ def show(device: str, as_json: bool) -> None:
     """One profile, whole."""
     import yaml
 
-    from edgekd.device import load_device
-    from edgekd.strict import to_mapping
+    from edgekd.config.device import load_device
+    from edgekd.core.serialize import to_mapping
 
     shown = to_mapping(load_device(device))
     click.echo(json.dumps(shown, indent=1) if as_json else yaml.safe_dump(shown, sort_keys=False))
@@ -77,7 +77,7 @@ def show(device: str, as_json: bool) -> None:
 @click.argument("profiles", nargs=-1, required=True)
 def compare(profiles: tuple[str, ...]) -> None:
     """Facts of some profiles, one below the other."""
-    from edgekd.device import load_device
+    from edgekd.config.device import load_device
 
     found = {device.id: _facts(device) for device in map(load_device, profiles)}
     width = max(map(len, found)) + 2
@@ -95,8 +95,8 @@ def compare(profiles: tuple[str, ...]) -> None:
 def calibrate(device: str, models: tuple[Path, ...], place: Place, threads: int | None) -> None:
     """Measure MODELS on a board, so that DEVICE's latencies are predicted from them, too."""
     from edgekd.benchmark.on_board import Protocol
-    from edgekd.device import load_device
-    from edgekd.measuring import calibrate as calibrate_with
+    from edgekd.commands.latency import calibrate as calibrate_with
+    from edgekd.config.device import load_device
 
     protocol = Protocol(threads=threads or load_device(device).threads)
     for model, predicted, measured, path, count in calibrate_with(models, device, protocol, place):
@@ -113,9 +113,9 @@ def calibrate(device: str, models: tuple[Path, ...], place: Place, threads: int 
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def new(name: str, place: Place, out: Path | None, force: bool) -> None:
     """Start a profile from what a connected board tells of itself."""
-    from edgekd.errors import RecipeError
-    from edgekd.files import write_atomic
-    from edgekd.probing import probed_profile
+    from edgekd.commands.device_probe import probed_profile
+    from edgekd.core.errors import RecipeError
+    from edgekd.core.files import write_atomic
 
     path = out or Path(f"{name}.yaml")
     if path.exists() and not force:

@@ -17,7 +17,7 @@ from edgekd.cli.train_commands import figures, print_run
 
 if TYPE_CHECKING:
     from edgekd.benchmark.on_board import Protocol
-    from edgekd.measuring import Place
+    from edgekd.commands.latency import Place
 
 
 @main.command("eval")
@@ -38,8 +38,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """MAP (or top-1) of exported files, each in its own runtime, here or on a board."""
-    from edgekd.file_commands import evaluate_files
-    from edgekd.strict import to_mapping
+    from edgekd.commands.files import evaluate_files
+    from edgekd.core.serialize import to_mapping
 
     for path, metrics in evaluate_files(
         models, data, split, threads, progress_for_terminal(), host, python
@@ -79,8 +79,8 @@ def bench(
     OPTIONS after ``--`` go to benchmark_model or trtexec, such as ``-- --use_gpu=true``.
     """
     from edgekd.benchmark.on_board import Protocol, measurement_lines
-    from edgekd.measuring import measure_file
-    from edgekd.strict import to_mapping
+    from edgekd.commands.latency import measure_file
+    from edgekd.core.serialize import to_mapping
 
     if sum(where is not None for where in (target, place.host, place.adb, hosts)) > 1:
         raise click.UsageError("--target, --host, --hosts and --adb exclude each other")
@@ -107,8 +107,8 @@ def bench(
 def _print_prediction(
     model: Path, target: str, threads: int | None, explain: bool, as_json: bool
 ) -> None:
-    from edgekd import measuring
-    from edgekd.strict import to_mapping
+    from edgekd.commands import latency as measuring
+    from edgekd.core.serialize import to_mapping
 
     if target == "all":
         if explain or threads:
@@ -134,8 +134,8 @@ def _print_prediction(
 
 def _bench_farm(model: Path, hosts: Path, protocol: Protocol, as_json: bool) -> None:
     from edgekd.benchmark.on_board import BoardMeasurement, measurement_lines
-    from edgekd.measuring import measure_farm, read_farm
-    from edgekd.strict import to_mapping
+    from edgekd.commands.latency import measure_farm, read_farm
+    from edgekd.core.serialize import to_mapping
 
     found = measure_farm(model, read_farm(hosts), protocol)
     measured = {n: m for n, m in found.items() if isinstance(m, BoardMeasurement)}
@@ -160,7 +160,7 @@ def predict(
     model: Path, images: tuple[Path, ...], out: Path, min_score: float, as_json: bool
 ) -> None:
     """Detect in images (or folders of them): boxes drawn, and detections.json."""
-    from edgekd.file_commands import predict_images
+    from edgekd.commands.files import predict_images
 
     found = predict_images(model, images, out, min_score, progress_for_terminal())
     if as_json:
@@ -187,7 +187,7 @@ def inspect(
     model: Path, target: str | None, delegates: tuple[str, ...], as_json: bool, as_sarif: bool
 ) -> None:
     """What a model file holds: contract, operators, precision, rules it breaks."""
-    from edgekd.file_commands import inspect_file, inspection_lines, inspection_sarif
+    from edgekd.commands.files import inspect_file, inspection_lines, inspection_sarif
 
     found = inspect_file(model, target, delegates)
     if as_sarif:
@@ -207,9 +207,9 @@ def inspect(
 @click.option("--json", "as_json", is_flag=True)
 def report(run: Path, as_json: bool, **limits: str | None) -> None:
     """Show a finished run's report again, or hold the run against other gates."""
-    from edgekd.export.prove import require_passed
-    from edgekd.file_commands import reopened_report
-    from edgekd.gates import require_gates
+    from edgekd.commands.files import reopened_report
+    from edgekd.proof.prove import require_passed
+    from edgekd.report.gates import require_gates
     from edgekd.report.record import to_json
 
     record = reopened_report(run, gate_changes(limits))
@@ -223,7 +223,7 @@ def report(run: Path, as_json: bool, **limits: str | None) -> None:
 @click.option("--out", type=FOLDER, help="Folder of the bundle. [<run>-bundle]")
 def bundle(run: Path, out: Path | None) -> None:
     """Write what firmware takes over: files, contract, decoder, thresholds, golden vectors."""
-    from edgekd.bundling import bundle_run
+    from edgekd.stages.bundle import bundle_run
 
     run = run.resolve()
     folder = out or run.with_name(f"{run.name}-bundle")
@@ -238,7 +238,7 @@ def bundle(run: Path, out: Path | None) -> None:
 def verify(bundle: Path, host: str | None, python: str, as_json: bool) -> None:
     """Replay a bundle's golden vectors in whatever runtime is installed, and compare."""
     from edgekd.bundle.verify import verify as replayed
-    from edgekd.replay import show
+    from edgekd.standalone.replay import show
 
     result = replayed(bundle, host, python)
     click.echo(json.dumps(result, indent=1) if as_json else show(result))
@@ -251,8 +251,8 @@ def verify(bundle: Path, host: str | None, python: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def doctor(out: Path, as_json: bool) -> None:
     """What this machine can do, and what is wrong with it; exit code 1 if something is."""
-    from edgekd.doctor import examine, lines
-    from edgekd.strict import to_mapping
+    from edgekd.commands.doctor import examine, lines
+    from edgekd.core.serialize import to_mapping
 
     findings = examine(out)
     if as_json:

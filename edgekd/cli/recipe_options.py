@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.errors import RecipeError
+from edgekd.core.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
 
-    from edgekd.progress import Progress
-    from edgekd.recipe import Recipe
+    from edgekd.config.recipe import Recipe
+    from edgekd.core.progress import Progress
 
 FOLDER = click.Path(path_type=Path)
 Command = Callable[..., Any]
@@ -105,7 +105,7 @@ def gate_changes(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: A limit is not a number of its unit.
     """
-    from edgekd.quantity import milliseconds, points, size_bytes
+    from edgekd.config.units import milliseconds, points, size_bytes
 
     readers: dict[str, tuple[str, Callable[[str], float]]] = {
         "max_map_drop": ("max_map_drop", points),
@@ -127,9 +127,9 @@ def prepared(
     """Returns recipe, run directory, progress and torch device from the command line."""
     recipe = _recipe(options, default_student)
     # Wrong recipes and targets must fail before torch, which takes seconds to import.
-    from edgekd.device import load_device
-    from edgekd.runfolder import asked_of, default_folder
-    from edgekd.sources import require_feasible
+    from edgekd.config.device import load_device
+    from edgekd.run.directory import asked_of, default_folder
+    from edgekd.run.inputs import require_feasible
 
     device = load_device(recipe.target)
     if name == "compress":
@@ -144,8 +144,8 @@ def prepared(
 
 
 def _recipe(options: dict[str, Any], default_student: str | None) -> Recipe:
-    from edgekd.recipe import load_recipe, override
-    from edgekd.sources import demo_recipe, fitted_recipe
+    from edgekd.config.recipe import load_recipe, override
+    from edgekd.run.inputs import demo_recipe, fitted_recipe
 
     if options["recipe_file"]:
         recipe = load_recipe(options["recipe_file"])
@@ -185,7 +185,7 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
     if options["student"]:
         changes["student.architecture"] = _resolved(options["student"])
     if options["budget"]:
-        from edgekd.quantity import milliseconds
+        from edgekd.config.units import milliseconds
 
         changes["student.budget_ms"] = milliseconds(options["budget"])
     changes |= gate_changes(options)
@@ -224,7 +224,7 @@ def _input_size(text: str) -> dict[str, int]:
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    from edgekd.yamlfile import parse_yaml_value
+    from edgekd.config.yaml import parse_yaml_value
 
     changes = {}
     for pair in pairs:
@@ -237,13 +237,13 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def progress_for_terminal() -> Progress:
     """Returns bars on a terminal, plain lines elsewhere."""
-    from edgekd.progress import BarProgress, PlainProgress
+    from edgekd.core.progress import BarProgress, PlainProgress
 
     return BarProgress() if sys.stderr.isatty() else PlainProgress()
 
 
 def _torch_device(name: str, threads: int | None) -> torch.device:
-    from edgekd.quiet import quietly
+    from edgekd.core.quiet import quietly
 
     with quietly():
         import torch

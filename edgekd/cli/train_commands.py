@@ -10,7 +10,7 @@ import click
 
 from edgekd.cli.app import main
 from edgekd.cli.recipe_options import gate_options, prepared, recipe_options
-from edgekd.errors import GateError
+from edgekd.core.errors import GateError
 
 
 @main.command()
@@ -31,8 +31,8 @@ def compress(until: str, **options: Any) -> None:  # noqa: ANN401 - click passes
 def train(**options: Any) -> None:  # noqa: ANN401 - as above
     """Train a network on annotation alone: a teacher, or a student to compare with."""
     recipe, out, progress, device = prepared("train", options, default_student="m")
+    from edgekd.core.serialize import to_mapping
     from edgekd.pipeline import train as run
-    from edgekd.strict import to_mapping
 
     checkpoint, assessment = run(recipe, out, progress=progress, torch_device=device)
     (row,) = assessment.rows
@@ -66,9 +66,9 @@ def quantize(analyze: bool, **options: Any) -> None:  # noqa: ANN401 - as above
 
 def _analyze(**options: Any) -> None:  # noqa: ANN401 - as above
     recipe, out, progress, device = prepared("compress", options)
+    from edgekd.core.serialize import to_mapping
     from edgekd.pipeline import analyse
     from edgekd.report.terminal import print_layers
-    from edgekd.strict import to_mapping
 
     reports = [to_mapping(r) for r in analyse(recipe, out, progress=progress, torch_device=device)]
     if options["as_json"]:
@@ -95,7 +95,7 @@ def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - 
     recipe, out, progress, device = prepared(name, options)
     from edgekd.pipeline import compress as run
     from edgekd.report.record import to_json
-    from edgekd.runfolder import finished_record
+    from edgekd.run.directory import finished_record
 
     try:
         record = run(recipe, out, progress=progress, torch_device=device, until=until)

@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from edgekd.sections import Augmentation
-from edgekd.types import Boxes, Image, Sample
+from edgekd.config.sections import Augmentation
+from edgekd.core.types import Boxes, Image, Sample
 
 
 @dataclass(frozen=True, slots=True)

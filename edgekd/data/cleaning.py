@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.core.errors import DataError
+from edgekd.core.types import Dataset, Problem, Sample, Task
 from edgekd.data.image import image_size
 from edgekd.data.splits import is_made, made_split, source_of, subset_file, subset_names
-from edgekd.errors import DataError
-from edgekd.types import Dataset, Problem, Sample, Task
 
 IGNORE_NAMES = frozenset({"dontcare", "don't care", "ignore", "ignored", "ignored regions"})
 """Categories that are no class but a region to leave out; compared in lower case."""

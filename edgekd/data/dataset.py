@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.data import coco, folder, idx, voc, yolo
+from edgekd.core.errors import DataError, suggest
+from edgekd.core.types import Dataset, Problem, Task
 from edgekd.data.cleaning import Request
+from edgekd.data.readers import coco, folder, idx, voc, yolo
 from edgekd.data.splits import NOTES, SPLITS
-from edgekd.errors import DataError, suggest
-from edgekd.types import Dataset, Problem, Task
 
 FORMATS = ("yolo", "coco", "voc", "idx", "folder")
 _SHOWN = 3

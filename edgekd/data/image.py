@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from edgekd.data.idx import read_frame
-from edgekd.errors import DataError, ModelError
-from edgekd.types import Image, InputContract, Sample
+from edgekd.core.errors import DataError, ModelError
+from edgekd.core.types import Image, InputContract, Sample
+from edgekd.data.readers.idx import read_frame
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded: a quarter of a GiB as RGB, Pillow's own warning level."""

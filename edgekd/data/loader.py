@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from edgekd.config.sections import Augmentation
+from edgekd.core.types import Dataset, Image
 from edgekd.data.augment import Tile, View, make_view
 from edgekd.data.image import read_image
-from edgekd.sections import Augmentation
-from edgekd.types import Dataset, Image
 
 
 @dataclass(frozen=True, slots=True)

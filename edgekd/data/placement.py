@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgekd import decoder
-from edgekd.types import Detections
+from edgekd.core.types import Detections
+from edgekd.standalone import decoder
 
 Placement = tuple[float, float, float, float]
 """Scale x, scale y, left and top of an image in its letterbox."""
@@ -25,7 +25,7 @@ def placed_detections(
 
     Args:
         outputs: Raw, batch 1, in the order of ``specification["outputs"]``.
-        specification: As in a contract; see `edgekd.decoder.decode`.
+        specification: As in a contract; see `edgekd.standalone.decoder.decode`.
         placement: Where the image lies in the network's input.
         shape: Of the original image, ``(H, W, C)``.
         min_score: Candidates under it are dropped.

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from edgekd.errors import DataError
-from edgekd.types import Problem
+from edgekd.core.errors import DataError
+from edgekd.core.types import Problem
 
 SPLITS = ("train", "val", "test")
 NOTES = frozenset({"made-split", "subset"})

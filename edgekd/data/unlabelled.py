@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.core.errors import DataError
+from edgekd.core.types import UNANNOTATED, Dataset, Problem, Sample, Task
 from edgekd.data.image import image_size, is_image
-from edgekd.errors import DataError
-from edgekd.types import UNANNOTATED, Dataset, Problem, Sample, Task
 
 
 def with_unlabelled(dataset: Dataset, folder: Path) -> Dataset:

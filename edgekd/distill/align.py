@@ -10,10 +10,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
-from edgekd.distill.signal import LevelPair
+from edgekd.distill.batch_context import LevelPair
+from edgekd.standalone.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.training.detection import DenseDetections, dense_detections
-from edgekd.training.lesson import TeacherForm
+from edgekd.training.teacher_output import TeacherForm
 
 
 def pair_levels(

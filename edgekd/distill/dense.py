@@ -1,9 +1,9 @@
 """Distillation methods that compare what two detectors say at every cell.
 
-Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
-``z`` are class logits ``(B, P, C)``, ``p`` their sigmoids, ``b`` boxes; ``_s`` is the student,
-``_t`` the teacher. What an ignore region hides counts nowhere, neither in a sum nor in its divisor.
-Divisors are at least 1, so that a batch without objects is not blown up.
+Options have their defaults in `edgekd.config.methods`; a class says what it computes and who
+proposed it. ``z`` are class logits ``(B, P, C)``, ``p`` their sigmoids, ``b`` boxes; ``_s`` is the
+student, ``_t`` the teacher. What an ignore region hides counts nowhere, neither in a sum nor in its
+divisor. Divisors are at least 1, so that a batch without objects is not blown up.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.distill.batch_context import LevelPair, Objects, Signal
 from edgekd.distill.features import projectors
 from edgekd.distill.response import required
-from edgekd.distill.signal import LevelPair, Objects, Signal
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, pairwise_iou
 from edgekd.training.detection import DenseDetections, dense_detections, generalized_iou
 

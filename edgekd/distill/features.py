@@ -1,7 +1,7 @@
 """Distillation methods that compare features, for detectors and classifiers alike.
 
-Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
-``F`` are features ``(B, C, H, W)``; ``_s`` is the student, ``_t`` the teacher.
+Options have their defaults in `edgekd.config.methods`; a class says what it computes and who
+proposed it. ``F`` are features ``(B, C, H, W)``; ``_s`` is the student, ``_t`` the teacher.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.distill.batch_context import LevelPair, Signal
 from edgekd.distill.response import required
-from edgekd.distill.signal import LevelPair, Signal
 
 
 def projectors(pairs: Sequence[LevelPair]) -> nn.ModuleList:

@@ -1,8 +1,8 @@
-"""The modules of the distillation methods, by the names in `edgekd.methods`.
+"""The modules of the distillation methods, by the names in `edgekd.config.methods`.
 
 A method is an ``nn.Module`` that takes a `Signal` and returns one scalar, unweighted. What it
 learns itself (projectors, say) it builds from the level pairs it is given. Adding a method is one
-class, one line here and one entry in `edgekd.methods`; nothing else changes.
+class, one line here and one entry in `edgekd.config.methods`; nothing else changes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from edgekd.config.methods import method_options
 from edgekd.distill import dense, features, relations, response
-from edgekd.distill.signal import LevelPair
-from edgekd.methods import method_options
+from edgekd.distill.batch_context import LevelPair
 
 MODULES: dict[str, type[nn.Module]] = {
     "soft-labels": response.SoftLabels,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.distill.batch_context import LevelPair, Signal
 from edgekd.distill.features import paired_features
-from edgekd.distill.signal import LevelPair, Signal
 
 _SHORTEST = 1e-6
 """Length below which a vector counts as zero: it has no direction, and gets no gradient."""

@@ -1,7 +1,8 @@
 """Distillation methods that compare the class logits of two classifiers.
 
-Options have their defaults in `edgekd.methods`; a class says what it computes and who proposed it.
-``z`` are logits ``(B, C)``, ``p`` probabilities; ``_s`` is the student, ``_t`` the teacher.
+Options have their defaults in `edgekd.config.methods`; a class says what it computes and who
+proposed it. ``z`` are logits ``(B, C)``, ``p`` probabilities; ``_s`` is the student, ``_t`` the
+teacher.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.signal import LevelPair, Signal
+from edgekd.distill.batch_context import LevelPair, Signal
 
 T = TypeVar("T")
 

@@ -9,19 +9,19 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from edgekd.config.methods import METHODS
+from edgekd.config.sections import MethodChoice
+from edgekd.core.errors import RecipeError
+from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
 from edgekd.distill.align import averaged, brought, pair_levels, seen_part
+from edgekd.distill.batch_context import LevelPair, Signal
 from edgekd.distill.methods import build_method
-from edgekd.distill.signal import LevelPair, Signal
-from edgekd.errors import RecipeError
-from edgekd.methods import METHODS
 from edgekd.nets.tap import Tapped
-from edgekd.sections import MethodChoice
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, hidden_cells
 from edgekd.training.detection import DenseDetections, dense_detections
-from edgekd.training.lesson import Head, Lesson, Objects, TeacherForm
 from edgekd.training.task_loss import TaskLoss
-from edgekd.types import UNANNOTATED, Task
+from edgekd.training.teacher_output import Head, Lesson, Objects, TeacherForm
 
 
 class DistillationTask:

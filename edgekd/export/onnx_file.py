@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from edgekd.errors import ExportError
+from edgekd.core.errors import ExportError
+from edgekd.core.quiet import quietly
 from edgekd.modelfile.contract import KEY
 from edgekd.modelfile.labels import ONNX_LABELS
-from edgekd.quiet import quietly
 
 INPUT_NAME = "images"
 

@@ -11,11 +11,11 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from torch.fx import GraphModule
 
-from edgekd.errors import ExportError
-from edgekd.export.tflite_rules import FIXED_OUTPUT
+from edgekd.core.errors import ExportError
+from edgekd.core.quiet import quietly
 from edgekd.modelfile.contract import KEY
 from edgekd.nets.own import place_of
-from edgekd.quiet import quietly
+from edgekd.rules.tflite import FIXED_OUTPUT
 
 INPUT_NAME = "images"
 

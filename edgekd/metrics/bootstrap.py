@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError, suggest
+from edgekd.core.errors import DataError, suggest
+from edgekd.core.types import Dataset, Detections, Interval
 from edgekd.metrics.classification import true_ranks
 from edgekd.metrics.matching import THRESHOLDS, ClassMatches, match
-from edgekd.types import Dataset, Detections, Interval
 
 METRICS: dict[str, tuple[int, ...]] = {
     "map": tuple(range(len(THRESHOLDS))),

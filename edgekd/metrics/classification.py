@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError
-from edgekd.types import ClassificationMetrics
+from edgekd.core.errors import DataError
+from edgekd.core.types import ClassificationMetrics
 
 
 class ClassificationEvaluator:

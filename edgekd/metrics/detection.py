@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError
-from edgekd.types import Boxes, Dataset, DetectionMetrics, Detections, Sample
+from edgekd.core.errors import DataError
+from edgekd.core.types import Boxes, Dataset, DetectionMetrics, Detections, Sample
 
 MAX_DETECTIONS = 100
 """Detections that count in an image, over all classes, best first."""

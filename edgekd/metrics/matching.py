@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError
+from edgekd.core.errors import DataError
+from edgekd.core.types import Boxes, Dataset, Detections, Sample
 from edgekd.metrics.detection import best, check_detections
-from edgekd.types import Boxes, Dataset, Detections, Sample
 
 THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 """The ten IoU thresholds of COCO's mAP."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core.types import Dataset, Detections
 from edgekd.metrics.bootstrap import average_precision
 from edgekd.metrics.matching import THRESHOLDS, ClassMatches, match
-from edgekd.types import Dataset, Detections
 
 
 def image_precision(dataset: Dataset, detections: Mapping[int, Detections]) -> NDArray[np.float64]:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
-from edgekd.errors import ModelError
-from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import (
+from edgekd.core.errors import ModelError
+from edgekd.core.serialize import from_mapping, to_mapping
+from edgekd.core.types import (
     Arithmetic,
     Form,
     Format,
@@ -25,13 +24,14 @@ from edgekd.types import (
     Task,
     arithmetic_of,
 )
+from edgekd.standalone.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 
 KEY = "edgekd_contract"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
-    """How `edgekd.decoder` reads the outputs.
+    """How `edgekd.standalone.decoder` reads the outputs.
 
     Attributes:
         decoder: One of its `DECODERS`; `IN_THE_FILE` where a file ends in detections; or ``none``
@@ -54,7 +54,7 @@ class Contract:
     """What a model file expects and returns.
 
     Attributes:
-        form: See `edgekd.types.Form`.
+        form: See `edgekd.core.types.Form`.
         recipe: sha256 of the recipe that made the file.
         float_layers: Layers of an int8 file that were kept in float.
     """

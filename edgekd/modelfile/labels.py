@@ -17,7 +17,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.types import InputContract, OutputContract
+from edgekd.core.types import InputContract, OutputContract
 
 LABELS_FILE = "labels.txt"
 METADATA_NAME = "TFLITE_METADATA"

@@ -3,7 +3,7 @@
 Started as ``python -m edgekd.modelfile.memory FILE ARITHMETIC`` it measures itself: the highest
 resident memory once the file has run, less that with the runtime loaded and nothing open.
 That holds weights, packed weights and the arena of activations, and not the runtime's own code.
-``ARITHMETIC`` is one of `edgekd.types.Arithmetic`.
+``ARITHMETIC`` is one of `edgekd.core.types.Arithmetic`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import get_args
 
 import numpy as np
 
-from edgekd.errors import ModelError
-from edgekd.isolated import CrashedError, IsolatedError, last_line
-from edgekd.machine import entries
-from edgekd.types import Arithmetic
+from edgekd.core.errors import ModelError
+from edgekd.core.host import entries
+from edgekd.core.subprocesses import CrashedError, IsolatedError, last_line
+from edgekd.core.types import Arithmetic
 
 RUNS = 3
 TIMEOUT_S = 600.0

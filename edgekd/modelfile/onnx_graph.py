@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
 from edgekd.modelfile.operators import Shape
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from onnx import NodeProto, TensorProto, helper
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Precision
 from edgekd.modelfile.onnx_graph import OnnxGraph, item_bytes, read_onnx
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import Precision
 
 _KINDS = {
     OperatorKind.CONV: "Conv QLinearConv ConvInteger",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from edgekd.errors import ModelError
-from edgekd.types import Format, Precision
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Format, Precision
 
 Shape = tuple[int, ...]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import ModelError
-from edgekd.quiet import quietly
-from edgekd.types import Arithmetic
+from edgekd.core.errors import ModelError
+from edgekd.core.quiet import quietly
+from edgekd.core.types import Arithmetic
 
 Kernels = Literal["default", "builtin", "reference"]
 
@@ -103,7 +103,7 @@ class OnnxRunner:
     Args:
         path: An ``.onnx`` file.
         threads: Threads inside one operator; operators run one after another.
-        arithmetic: See `edgekd.types.Arithmetic`.
+        arithmetic: See `edgekd.core.types.Arithmetic`.
 
     Raises:
         ModelError: ONNX Runtime is not installed, or refuses the file.

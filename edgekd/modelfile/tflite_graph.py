@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
 from edgekd.modelfile.operators import Shape
 
 Generated: TypeAlias = Any  # Objects of the flatbuffer schema's generated module, which is untyped.

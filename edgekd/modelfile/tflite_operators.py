@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.modelfile.tflite_graph import (
     INTEGER_TYPES,
@@ -13,7 +14,6 @@ from edgekd.modelfile.tflite_graph import (
     TfliteTensor,
     read_tflite,
 )
-from edgekd.types import Precision
 
 _CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE")
 _KINDS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError, suggest
+from edgekd.core.errors import ModelError, suggest
 from edgekd.nets.blocks import (
     ConvNormAct,
     FusedInvertedResidual,

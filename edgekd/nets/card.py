@@ -15,13 +15,13 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from edgekd.errors import ModelError
-from edgekd.files import write_atomic
+from edgekd.core.errors import ModelError
+from edgekd.core.files import write_atomic
+from edgekd.core.serialize import from_mapping
+from edgekd.core.types import STRIDES, Priors, Task
 from edgekd.nets.backbone import channels_last, scale_of
 from edgekd.nets.classifier import EdgeCls
 from edgekd.nets.detector import EdgeDet
-from edgekd.strict import from_mapping
-from edgekd.types import STRIDES, Priors, Task
 
 _KEY = "edgekd"
 
@@ -35,8 +35,8 @@ class OwnCard:
 
     Attributes:
         task: What it does.
-        decoder: How `edgekd.decoder` reads its outputs; ``none`` for a classifier, or where only
-            the raw outputs matter.
+        decoder: How `edgekd.standalone.decoder` reads its outputs; ``none`` for a classifier, or
+            where only the raw outputs matter.
         mean: Of its own normalisation, in pixels: one number, or one a channel.
         std: Likewise.
         colour: Order of its channels.
@@ -108,7 +108,7 @@ class Card:
 
     @property
     def decoder(self) -> str:
-        """How `edgekd.decoder` reads the outputs."""
+        """How `edgekd.standalone.decoder` reads the outputs."""
         if self.own:
             return self.own.decoder
         return "edgedet" if self.task is Task.DETECTION else "none"

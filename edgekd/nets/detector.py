@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.types import FEATURES
 from edgekd.nets.backbone import Backbone, Scale, initialise
 from edgekd.nets.blocks import ConvNormAct, Separable, round_channels
-from edgekd.types import FEATURES
 
 
 class Pyramid(nn.Module):
@@ -99,7 +99,8 @@ class EdgeDet(nn.Module):
 
         Returns:
             ``(scores, boxes)`` a level, flattened, finest first: ``(B, classes, H/s, W/s)`` logits
-            and ``(B, 4, H/s, W/s)`` raw (dx, dy, log w, log h), decoded by `edgekd.decoder`.
+            and ``(B, 4, H/s, W/s)`` raw (dx, dy, log w, log h), decoded by
+            `edgekd.standalone.decoder`.
         """
         outputs: list[Tensor] = []
         features = self.backbone(x)[-len(self.strides) :]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
-from edgekd.types import Precision
 
 _ATEN = torch.ops.aten
 _KINDS = {

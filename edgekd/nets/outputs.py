@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import OutputContract, Task
 from edgekd.nets.card import Card
-from edgekd.types import OutputContract, Task
 
 _ROLES = {
     "ssd": ("scores", "boxes"),

@@ -17,7 +17,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
 from edgekd.nets.card import OwnCard
 
 

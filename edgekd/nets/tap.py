@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError, suggest
+from edgekd.core.errors import ModelError, suggest
 
 Tapped = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 

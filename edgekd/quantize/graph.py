@@ -20,11 +20,11 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
-from edgekd.device import Quantization
-from edgekd.errors import ModelError
+from edgekd.config.device import Quantization
+from edgekd.core.errors import ModelError
+from edgekd.core.quiet import quietly
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from edgekd.quantize.quantizer import WEIGHTED, DeviceQuantizer
-from edgekd.quiet import quietly
 
 
 def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:

@@ -13,7 +13,7 @@ from typing import cast
 
 from torch.fx import GraphModule, Node
 
-from edgekd.errors import RecipeError, suggest
+from edgekd.core.errors import RecipeError, suggest
 from edgekd.quantize.quantizer import ACTIVATIONS, REQUANTIZING, WEIGHTED
 
 

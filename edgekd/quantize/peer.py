@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from edgekd.errors import ExportError
-from edgekd.quiet import errors_only, quietly
+from edgekd.core.errors import ExportError
+from edgekd.core.quiet import errors_only, quietly
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from edgekd.device import Quantization
-from edgekd.errors import ModelError
+from edgekd.config.device import Quantization
+from edgekd.core.errors import ModelError
 from edgekd.nets.own import place_of
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 

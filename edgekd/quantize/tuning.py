@@ -20,10 +20,10 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import disable_fake_quant, disable_observer, enable_fake_quant
 from torchao.quantization.pt2e import move_exported_model_to_eval as to_eval
 
+from edgekd.core.quiet import errors_only, quietly
 from edgekd.quantize.graph import frozen, only_outputs
 from edgekd.quantize.mixed import between_layers, end, keep_float, layers
 from edgekd.quantize.quantizer import WEIGHTED
-from edgekd.quiet import errors_only, quietly
 
 Layers = tuple[str, ...]
 Evaluate = Callable[[nn.Module], float]

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 
-from edgekd.errors import ModelError
-from edgekd.types import Detections, Image
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Detections, Image
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]

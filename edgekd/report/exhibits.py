@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image as Pictures
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
+from edgekd.core.types import Detections, Exhibit, Image
 from edgekd.report.draw import class_colour, draw_detections
-from edgekd.types import Detections, Exhibit, Image
 
 MIN_SCORE = 0.3
 _LARGEST_SIDE = 960

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.types import ClassificationMetrics, DetectionMetrics, Interval, Latency, Task
+from edgekd.core.types import ClassificationMetrics, DetectionMetrics, Interval, Latency, Task
 
 Metrics = DetectionMetrics | ClassificationMetrics
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import edgekd
-from edgekd.files import write_atomic
+from edgekd.core.files import write_atomic
+from edgekd.core.types import PEER, Check, Latency, ModelRow, Precision, RunRecord
 from edgekd.report import exhibits, figures, plots, table
-from edgekd.types import PEER, Check, Latency, ModelRow, Precision, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

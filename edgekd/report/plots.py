@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from edgekd.files import cache_folder
+from edgekd.core.files import cache_folder
+from edgekd.core.types import Considered, Latency, OperatorCost
 from edgekd.report.figures import METRIC_TITLES
-from edgekd.types import Considered, Latency, OperatorCost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,8 +24,8 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.errors import RunError
-from edgekd.types import ClassificationMetrics, DetectionMetrics, RunRecord
+from edgekd.core.errors import RunError
+from edgekd.core.types import ClassificationMetrics, DetectionMetrics, RunRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from edgekd.errors import RunError
-from edgekd.report import figures
-from edgekd.types import (
+from edgekd.core.errors import RunError
+from edgekd.core.types import (
     Basis,
     ClassificationMetrics,
     Comparison,
@@ -18,6 +17,7 @@ from edgekd.types import (
     RunRecord,
     Task,
 )
+from edgekd.report import figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

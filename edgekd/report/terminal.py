@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgekd.core.types import Check, Gate, RunRecord
 from edgekd.report import figures
 from edgekd.report.table import (
     ResultLine,
@@ -21,7 +22,6 @@ from edgekd.report.table import (
     timing_notes,
     worst_changes,
 )
-from edgekd.types import Check, Gate, RunRecord
 
 
 def print_report(record: RunRecord, console: Console) -> None:

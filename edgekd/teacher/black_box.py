@@ -3,7 +3,7 @@
 A card in YAML says what the file is, for it carries no contract of ours:
 
     model: FastestDet.onnx          # beside the card
-    decoder: fastestdet             # one of edgekd.decoder.DECODERS
+    decoder: fastestdet             # one of edgekd.standalone.decoder.DECODERS
     classes: [person, bicycle, car] # the teacher's, in the order of its labels
     class_map: {car: vehicle}       # the teacher's class to the student's
     colour: bgr
@@ -24,15 +24,15 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd import decoder
+from edgekd.config.yaml import read_yaml
+from edgekd.core.errors import DataError, ModelError, suggest
+from edgekd.core.files import sha256_of
+from edgekd.core.serialize import from_mapping, to_mapping
+from edgekd.core.types import Detections, Image, InputContract, Priors
 from edgekd.data.image import letterbox
-from edgekd.errors import DataError, ModelError, suggest
-from edgekd.files import sha256_of
 from edgekd.modelfile.contract import exact_arithmetic
 from edgekd.modelfile.runner import TensorInfo, open_runner
-from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Detections, Image, InputContract, Priors
-from edgekd.yamlfile import read_yaml
+from edgekd.standalone import decoder
 
 LAYOUTS = tuple(name for name in decoder.DECODERS if name != "edgedet")
 """Decoders that a card may name: an EdgeKD export carries its own contract and needs no card."""
@@ -52,7 +52,7 @@ class BlackBoxCard:
 
     Attributes:
         model: ONNX or TFLite file with a fixed input size.
-        decoder: One of `LAYOUTS`, each described in `edgekd.decoder`.
+        decoder: One of `LAYOUTS`, each described in `edgekd.standalone.decoder`.
         classes: The teacher's own, indexed by its labels, without background.
         class_map: The teacher's class to the student's; classes that it leaves out are dropped.
             Empty: classes are paired by name, upper and lower case alike.
@@ -241,7 +241,7 @@ class BlackBoxTeacher:
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if nchw else values)
 
     def _described(self) -> dict[str, Any]:
-        """Returns what `edgekd.decoder.decode` asks of a contract, checked against one run."""
+        """Returns what ``decoder.decode`` asks of a contract, checked against one run."""
         size = self._input
         blank = np.full((size.height, size.width, size.channels), self.card.pad_value, np.uint8)
         shapes = [output.shape for output in self.runner.run(self._tensor(blank))]

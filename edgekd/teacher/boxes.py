@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekd.modelfile.memory import try_out
 from edgekd.teacher.black_box import BlackBoxTeacher, load_black_box_card
 from edgekd.teacher.frozen import padded_objects
-from edgekd.training.lesson import Lesson, TeacherForm
+from edgekd.training.teacher_output import Lesson, TeacherForm
 
 
 class BoxTeacher:

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd import decoder
-from edgekd.errors import ModelError
-from edgekd.files import sha256_of
+from edgekd.core.errors import ModelError
+from edgekd.core.files import sha256_of
 from edgekd.nets.card import Card, build, load_card, load_net
 from edgekd.nets.detector import EdgeDet
 from edgekd.nets.folding import fold_for_inference
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
+from edgekd.standalone import decoder
 from edgekd.training.inference import specification
-from edgekd.training.lesson import Head, Lesson, Objects, TeacherForm
+from edgekd.training.teacher_output import Head, Lesson, Objects, TeacherForm
 
 MOST_OBJECTS = 100
 """Detections that a lesson has room for; COCO's own limit."""
@@ -44,7 +44,7 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> frozenset[str]:
-        """What it can be asked for, in the words of `edgekd.methods.MethodInfo.needs`."""
+        """What it can be asked for, in the words of `edgekd.config.methods.MethodInfo.needs`."""
 
     def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
         """Returns what it says about ``(B, C, H, W)`` images in EdgeKD's normalisation.

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from edgekd.errors import ModelError
-from edgekd.files import write_atomic
+from edgekd.core.errors import ModelError
+from edgekd.core.files import write_atomic
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekd.data.loader import Batch
-from edgekd.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.nets.detector import cell_centres
+from edgekd.standalone.decoder import MAX_LOG_SIZE, SIZE_PRIOR
 from edgekd.training.assigner import TaskAlignedAssigner
 
 

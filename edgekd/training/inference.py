@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.core.progress import Progress
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import Dataset, Image, InputContract, OutputContract, Sample, Task
 from edgekd.data.image import letterbox, read_image
 from edgekd.data.loader import normalise
 from edgekd.data.placement import Placement, placed_detections
 from edgekd.nets.card import Card
-from edgekd.progress import Progress
-from edgekd.strict import to_mapping
-from edgekd.types import Dataset, Image, InputContract, OutputContract, Sample, Task
 
 Forward = Callable[[Tensor], Sequence[Tensor]]
 """Images in EdgeKD's normalisation to raw outputs."""

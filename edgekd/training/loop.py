@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from edgekd.config.sections import FitOptions
+from edgekd.core.errors import ModelError
+from edgekd.core.progress import Progress
 from edgekd.data.loader import Batch, ViewStream, batches
-from edgekd.errors import ModelError
-from edgekd.progress import Progress
-from edgekd.sections import FitOptions
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.checkpoint import load_checkpoint, save_checkpoint
 from edgekd.training.precision import autocast, resolved, warn_of_emulation

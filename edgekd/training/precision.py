@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from edgekd.machine import cpu_flags, cpu_vendor
-from edgekd.progress import Progress
+from edgekd.core.host import cpu_flags, cpu_vendor
+from edgekd.core.progress import Progress
 
 
 def has_bfloat16(device: torch.device) -> bool:

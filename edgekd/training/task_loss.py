@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
 from edgekd.training.detection import DetectionLoss, dense_detections
-from edgekd.types import UNANNOTATED, Task
 
 TaskLoss = Callable[[Sequence[Tensor], Batch], dict[str, Tensor]]
 """Raw outputs of a network and the batch to named, weighted, scalar terms."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import edgekd.agent
+import edgekd.standalone.agent
 from edgekd.benchmark.on_board import (
     BoardMeasurement,
     Protocol,
@@ -27,7 +27,7 @@ from edgekd.board.logs import Timing
 from edgekd.board.state import BoardState
 from edgekd.board.transport import on_this_computer, over_ssh
 from edgekd.cli import main
-from edgekd.errors import ModelError, RunError
+from edgekd.core.errors import ModelError, RunError
 from edgekd.modelfile.runner import open_runner
 
 QUICK = Protocol(warmup=2, runs=12, seconds=0.0)
@@ -36,11 +36,12 @@ QUICK = Protocol(warmup=2, runs=12, seconds=0.0)
 def agent(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Runs the agent as a board does: a copy that lies in a folder of its own.
 
-    Where it lies in the package, a script's folder would put `edgekd/types.py` before Python's.
+    Where it lies in the package, a script's folder would put `edgekd/core/types.py` before
+    Python's.
     """
     folder = folder / "agent"
     folder.mkdir()
-    copy = shutil.copy(edgekd.agent.__file__, folder)
+    copy = shutil.copy(edgekd.standalone.agent.__file__, folder)
     command = [sys.executable, copy, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -107,10 +108,10 @@ def test_a_boards_outputs_score_as_the_same_runtime_does_here(
 def test_pixels_become_the_input_that_the_contract_describes() -> None:
     spec = {"mean": 128.0, "std": 128.0, "channels": 3, "dtype": "int8", "scale": 1 / 128,
             "zero_point": 0}  # fmt: skip
-    table = edgekd.agent._table(spec, np)
+    table = edgekd.standalone.agent._table(spec, np)
     np.testing.assert_array_equal(table[:, 1], np.arange(256) - 128)
     spec |= {"mean": 0.0, "std": 255.0, "dtype": "float32"}
-    np.testing.assert_allclose(edgekd.agent._table(spec, np)[255], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(edgekd.standalone.agent._table(spec, np)[255], [1.0, 1.0, 1.0])
 
 
 def test_facts_are_what_the_system_says(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_the_agent_says_what_it_cannot_run(tmp_path: Path, name: str, message: s
 
 
 def test_the_agent_needs_nothing_but_one_file(finished_run, tmp_path: Path) -> None:
-    shutil.copy(edgekd.agent.__file__, tmp_path)
+    shutil.copy(edgekd.standalone.agent.__file__, tmp_path)
     hook = "import sys, runpy; sys.modules['edgekd'] = None; sys.argv[:] = sys.argv[1:]; "
     run = [sys.executable, "-c", hook + "runpy.run_path('agent.py', run_name='__main__')"]
     model = models(finished_run)["int8.tflite"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgekd.benchmark.predict import predict_latency
-from edgekd.device import Device, load_device
+from edgekd.config.device import Device, load_device
+from edgekd.core.types import Basis, Format, Precision
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
 from edgekd.modelfile.operators import Geometry
-from edgekd.types import Basis, Format, Precision
 
 
 def layer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.board.logs import read_benchmark_model, read_trtexec
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
 
 UNTIL_2020 = """STARTING!
 Min num runs: [50]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.board.transport import on_this_computer, over_adb, over_ssh
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
 
 ODD = "it's $(touch sprung); a file"
 PLACES = {"here": on_this_computer, "ssh": lambda: over_ssh("pi@board")}

@@ -15,14 +15,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd import decoder
 from edgekd.bundle.write import BundleSource, write_bundle
-from edgekd.data.image import to_input
-from edgekd.files import sha256_of
-from edgekd.modelfile.contract import KEY, Contract, Decoding, dump_contract
-from edgekd.modelfile.runner import open_runner
-from edgekd.strict import to_mapping
-from edgekd.types import (
+from edgekd.core.files import sha256_of
+from edgekd.core.serialize import to_mapping
+from edgekd.core.types import (
     Artifact,
     Dataset,
     Detections,
@@ -33,6 +29,10 @@ from edgekd.types import (
     Sample,
     Task,
 )
+from edgekd.data.image import to_input
+from edgekd.modelfile.contract import KEY, Contract, Decoding, dump_contract
+from edgekd.modelfile.runner import open_runner
+from edgekd.standalone import decoder
 
 SIZE, CELL = 16, 8
 CLASSES = ("car", "van")

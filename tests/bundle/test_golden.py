@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd import decoder
 from edgekd.bundle import golden
 from edgekd.bundle.write import BundleSource, write_bundle
+from edgekd.core.types import Arithmetic, Artifact, arithmetic_of
 from edgekd.data.image import to_input
 from edgekd.modelfile.runner import open_runner
-from edgekd.types import Arithmetic, Artifact, arithmetic_of
+from edgekd.standalone import decoder
 
 
 def vectors(bundle: Path) -> list[dict[str, np.ndarray]]:

@@ -19,14 +19,14 @@ import onnx
 import onnxruntime
 import pytest
 
-import edgekd.replay
+import edgekd.standalone.replay
 from edgekd.bundle.manifest import write_manifest
 from edgekd.bundle.write import BundleSource, write_bundle
-from edgekd.decoder import IN_THE_FILE
-from edgekd.export.float_tail import TAIL_OUTPUTS, with_detection_tail
-from edgekd.files import sha256_of
+from edgekd.core.files import sha256_of
+from edgekd.export.detection_tail import TAIL_OUTPUTS, with_detection_tail
 from edgekd.modelfile.contract import KEY, Decoding, dump_contract, read_contract
-from edgekd.replay import main, replay
+from edgekd.standalone.decoder import IN_THE_FILE
+from edgekd.standalone.replay import main, replay
 
 Edit = Callable[[Path, Callable[[Any], None]], None]
 
@@ -208,7 +208,7 @@ def test_a_tampered_model_is_named_and_never_loaded(
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    monkeypatch.setattr(edgekd.replay, "open_model", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(edgekd.standalone.replay, "open_model", lambda *_: pytest.fail("loaded"))
     assert main([str(bundle)]) == 1
     printed = capsys.readouterr().out
     digest = hashlib.sha256(content).hexdigest()
@@ -415,7 +415,7 @@ def test_onnx_runtime_counts_by_whatever_name_its_package_has(
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(edgekd.replay, "version", unknown)
+    monkeypatch.setattr(edgekd.standalone.replay, "version", unknown)
     file = by_name(replay(bundle))["int8.onnx"]
     assert file["status"] == "passed"
     assert file["runtime"].startswith(f"onnxruntime {onnxruntime.__version__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.bundle.tensorrt import recommendation, trtexec_lines
-from edgekd.types import Basis, Latency, ModelRow, Precision
+from edgekd.core.types import Basis, Latency, ModelRow, Precision
 
 BOTH = ["float.onnx", "float16.onnx", "int8.onnx"]
 

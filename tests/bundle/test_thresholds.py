@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekd.bundle.thresholds import DEFAULT_SCORE, best_thresholds
-from edgekd.types import Dataset, Detections, Sample, Task
+from edgekd.core.types import Dataset, Detections, Sample, Task
 
 BOXES = [[20 * i, 0, 20 * i + 10, 10] for i in range(6)]
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgekd.bundle.manifest import write_manifest
 from edgekd.bundle.verify import verify
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
 
 
 def test_a_bundle_is_verified_here(bundle: Path) -> None:

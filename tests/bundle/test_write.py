@@ -13,8 +13,8 @@ import pytest
 import edgekd
 from edgekd.bundle import write
 from edgekd.bundle.write import BundleSource, write_bundle
-from edgekd.errors import DataError, ModelError, RunError
-from edgekd.types import Basis, DetectionMetrics, Latency, ModelRow, Precision
+from edgekd.core.errors import DataError, ModelError, RunError
+from edgekd.core.types import Basis, DetectionMetrics, Latency, ModelRow, Precision
 
 PACKAGE = Path(edgekd.__file__).parent
 

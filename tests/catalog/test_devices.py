@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from edgekd.benchmark.predict import outlook
-from edgekd.catalog import catalog_folder
-from edgekd.device import Device, load_device
-from edgekd.errors import DeviceError
-from edgekd.strict import from_mapping, to_mapping
-from edgekd.types import Format, Precision
+from edgekd.config.catalog import catalog_folder
+from edgekd.config.device import Device, load_device
+from edgekd.core.errors import DeviceError
+from edgekd.core.serialize import from_mapping, to_mapping
+from edgekd.core.types import Format, Precision
 
 PROFILES = sorted(catalog_folder("devices").glob("*.yaml"))
 CITATION = re.compile(r"\[([A-Z]+)\]")

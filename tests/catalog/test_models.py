@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgekd.catalog import catalog_folder
-from edgekd.files import sha256_of
+from edgekd.config.catalog import catalog_folder
+from edgekd.config.recipe import load_recipe
+from edgekd.core.files import sha256_of
 from edgekd.nets import cost
 from edgekd.nets.card import load_net
-from edgekd.recipe import load_recipe
 
 MODELS = sorted(catalog_folder("models").glob("*/model.yaml"))
 RECIPES = sorted(catalog_folder("models").glob("*/recipes/*.yaml"))
@@ -37,9 +37,9 @@ def test_recipes_load(path: Path) -> None:
 
 
 def test_the_demo_student_is_at_most_an_eighth_of_its_teacher() -> None:
-    from edgekd.data.demo import CLASSES
+    from edgekd.data.demo.render import CLASSES
     from edgekd.nets.card import Card, build
-    from edgekd.sources import DEMO, demo_recipe, shipped_models
+    from edgekd.run.inputs import DEMO, demo_recipe, shipped_models
 
     recipe = demo_recipe()
     teacher, card = load_net(next(m.weights for m in shipped_models() if m.id == DEMO))

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.config.sections import Augmentation
+from edgekd.core.types import InputContract, Sample
 from edgekd.data.augment import make_view
 from edgekd.data.image import letterbox
-from edgekd.sections import Augmentation
-from edgekd.types import InputContract, Sample
 
 STILL = Augmentation(
     scale=(1.0, 1.0), stretch=0.0, horizontal_flip=0.0, brightness=0.0, gamma=0.0, colour=0.0

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from edgekd.data.demo import CLASSES, render_scene, write_demo_set
-from edgekd.data.demo_canvas import SUPERSAMPLING, outline_mask
-from edgekd.data.demo_cover import LEAST_SIDE, Cover
-from edgekd.data.demo_shapes import Camera, Solid, oblong
-from edgekd.errors import DataError
+from edgekd.core.errors import DataError
+from edgekd.data.demo.canvas import SUPERSAMPLING, outline_mask
+from edgekd.data.demo.cover import LEAST_SIDE, Cover
+from edgekd.data.demo.render import CLASSES, render_scene, write_demo_set
+from edgekd.data.demo.shapes import Camera, Solid, oblong
 
 CAMERA = Camera(scale=10.0, tilt=0.5, centre=(100.0, 80.0), sun=(1.0, 0.0))
 SIZE = (200, 160)
@@ -153,7 +153,7 @@ def test_interrupted_rendering_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edgekd.data.demo.render_scene", fail)
+    monkeypatch.setattr("edgekd.data.demo.render.render_scene", fail)
     with pytest.raises(KeyboardInterrupt):
         write_demo_set(tmp_path / "set", train=1, val=1)
     assert not list(tmp_path.iterdir())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from edgekd.core.errors import DataError, ModelError
+from edgekd.core.types import InputContract, Sample
 from edgekd.data.image import image_size, letterbox, read_image, to_input
-from edgekd.errors import DataError, ModelError
-from edgekd.types import InputContract, Sample
 
 
 def sample(path: Path, frame: int | None = None) -> Sample:

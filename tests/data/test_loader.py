@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgekd.config.sections import Augmentation
 from edgekd.data.dataset import load
 from edgekd.data.loader import ViewStream, batches
-from edgekd.sections import Augmentation
 
 
 def check(folder: Path) -> None:

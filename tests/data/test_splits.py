@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.core.errors import DataError
 from edgekd.data.splits import inside, made_split, split_named_by, subset_names
-from edgekd.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import PIL.Image
 import pytest
 import torch
 
+from edgekd.config.sections import Augmentation
+from edgekd.core.errors import DataError
+from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.dataset import load
 from edgekd.data.loader import ViewStream, collate
 from edgekd.data.unlabelled import with_unlabelled
-from edgekd.errors import DataError
-from edgekd.sections import Augmentation
 from edgekd.training.task_loss import task_loss
-from edgekd.types import UNANNOTATED, Task
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from edgekd.distill.align import averaged, brought, pair_levels, raw_boxes, seen_part
 from edgekd.training.detection import DenseDetections, dense_detections
-from edgekd.training.lesson import TeacherForm
+from edgekd.training.teacher_output import TeacherForm
 
 
 def form(strides: tuple[int, ...] = (8, 16, 32), magnification: float = 1.0) -> TeacherForm:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
+from edgekd.distill.batch_context import LevelPair, Objects, Signal
 from edgekd.distill.methods import build_method
-from edgekd.distill.signal import LevelPair, Objects, Signal
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner
 from edgekd.training.detection import DenseDetections, DetectionLoss, dense_detections
 

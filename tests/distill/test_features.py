@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
+from edgekd.distill.batch_context import LevelPair, Signal
 from edgekd.distill.methods import build_method
-from edgekd.distill.signal import LevelPair, Signal
 
 CELLS = ((6, 5), (3, 4))
 PROJECTED = ("hints", "pkd", "cwd", "mgd")

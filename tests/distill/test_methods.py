@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.config.methods import METHODS
+from edgekd.core.errors import RecipeError
+from edgekd.core.types import Task
 from edgekd.data.loader import Batch
+from edgekd.distill.batch_context import LevelPair, Objects, Signal
 from edgekd.distill.methods import MODULES, build_method
-from edgekd.distill.signal import LevelPair, Objects, Signal
-from edgekd.errors import RecipeError
-from edgekd.methods import METHODS
 from edgekd.training.assigner import TaskAlignedAssigner
 from edgekd.training.detection import DenseDetections, dense_detections
-from edgekd.types import Task
 
 ALL = sorted(METHODS)
 CELLS = ((8, 8), (4, 4))

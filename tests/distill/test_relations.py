@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from edgekd.data.loader import Batch
+from edgekd.distill.batch_context import LevelPair, Signal
 from edgekd.distill.methods import build_method
-from edgekd.distill.signal import LevelPair, Signal
 
 
 def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Signal:

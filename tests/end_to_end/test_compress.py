@@ -14,14 +14,14 @@ from click.testing import CliRunner, Result
 
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.cli import main
+from edgekd.config.recipe import load_recipe
+from edgekd.core.files import sha256_of
+from edgekd.core.progress import SilentProgress
 from edgekd.data.dataset import load
-from edgekd.files import sha256_of
 from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import read_contract
-from edgekd.progress import SilentProgress
-from edgekd.recipe import load_recipe
 from edgekd.report.record import from_json, to_json
-from edgekd.sources import demo_recipe
+from edgekd.run.inputs import demo_recipe
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -334,7 +334,7 @@ def test_a_file_with_a_tail_finds_what_its_twin_finds(
 def test_where_the_converter_has_no_wheel_onnx_is_made_and_tflite_is_not_promised(
     finished_run, small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekd.sources.find_spec", lambda _name: None)
+    monkeypatch.setattr("edgekd.run.inputs.find_spec", lambda _name: None)
     arguments = [a for a in finished_run.arguments if a != "--baseline"]
     arguments[arguments.index("--out") + 1] = str(tmp_path / "run")
     result = CliRunner().invoke(main, [*arguments, "--until", "export"])

@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from edgekd.cli import main
+from edgekd.core.types import Task
 from edgekd.nets.card import OwnCard
 from edgekd.nets.own import OwnNet, call_factory, load_state
 from edgekd.report.record import from_json
-from edgekd.types import Task
 
 MODEL = """
 from torch import nn

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from edgekd.benchmark.detector import FileModel
-from edgekd.catalog import catalog_folder
+from edgekd.config.catalog import catalog_folder
+from edgekd.core.files import sha256_of
 from edgekd.data.dataset import load
 from edgekd.data.image import letterbox, read_image
-from edgekd.files import sha256_of
 from edgekd.modelfile.runner import TfliteRunner
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]

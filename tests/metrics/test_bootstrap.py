@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.errors import DataError
+from edgekd.core.errors import DataError
+from edgekd.core.types import Dataset, DetectionMetrics, Detections, Sample, Task
 from edgekd.metrics.bootstrap import average_precision, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.detection import DetectionEvaluator
 from edgekd.metrics.matching import match
-from edgekd.types import Dataset, DetectionMetrics, Detections, Sample, Task
 
 CLASSES = ("a", "b", "c")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.errors import DataError
+from edgekd.core.errors import DataError
 from edgekd.metrics.classification import ClassificationEvaluator
 
 CLASSES = ("a", "b", "c", "d", "e", "f")

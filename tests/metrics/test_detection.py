@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgekd.core.errors import DataError
+from edgekd.core.types import Dataset, DetectionMetrics, Detections, InputContract, Sample, Task
 from edgekd.data.dataset import load
 from edgekd.data.image import letterbox
-from edgekd.errors import DataError
 from edgekd.metrics.detection import DetectionEvaluator
-from edgekd.types import Dataset, DetectionMetrics, Detections, InputContract, Sample, Task
 
 PUBLISHED = {
     "map": 0.503647,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgekd.core.types import Dataset, Detections, Sample, Task
 from edgekd.metrics.detection import DetectionEvaluator
 from edgekd.metrics.per_image import image_precision
-from edgekd.types import Dataset, Detections, Sample, Task
 
 
 def random_set(seed: int, tmp_path) -> tuple[Dataset, dict[int, Detections]]:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
 from edgekd.modelfile.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a peak")

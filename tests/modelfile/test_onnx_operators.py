@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Format, Precision
 from edgekd.modelfile import OperatorKind, read_operators
-from edgekd.types import Format, Precision
 
 
 def save(

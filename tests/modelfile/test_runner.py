@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd import agent, replay
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Form, Precision, arithmetic_of
 from edgekd.modelfile.runner import SESSION_SWITCHES, OnnxRunner, TfliteRunner, open_runner
-from edgekd.types import Form, Precision, arithmetic_of
+from edgekd.standalone import agent, replay
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Format, Precision
 from edgekd.modelfile import OperatorKind, read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.modelfile.tflite_operators import _CONTROL_FLOW, _KIND_OF
-from edgekd.types import Format, Precision
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
 from edgekd.nets import cost
 from edgekd.nets.backbone import SCALES
 from edgekd.nets.blocks import StridedDepthwise

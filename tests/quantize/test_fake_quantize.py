@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.device import load_device
-from edgekd.errors import ModelError
+from edgekd.config.device import load_device
+from edgekd.core.errors import ModelError
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from edgekd.quantize.graph import (
     calibrate,
@@ -150,7 +150,7 @@ def test_the_converted_graph_computes_what_the_trained_one_does(graph, scheme) -
 
 
 def test_every_operator_is_quantized_and_shared_scales_are_shared(graph, scheme) -> None:
-    from edgekd.export.read_torch import integer_graph
+    from edgekd.proof.read_torch import integer_graph
 
     qat = prepared(graph[0], scheme)
     calibrate(qat, [torch.randn(4, 3, 16, 16)])
@@ -171,7 +171,7 @@ def test_every_operator_is_quantized_and_shared_scales_are_shared(graph, scheme)
 
 
 def test_biases_lie_on_the_int32_grid(graph, scheme) -> None:
-    from edgekd.export.read_torch import integer_graph
+    from edgekd.proof.read_torch import integer_graph
 
     qat = prepared(graph[0], scheme)
     calibrate(qat, [torch.randn(4, 3, 16, 16)])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import ExportError
+from edgekd.core.errors import ExportError
 from edgekd.export.onnx_file import onnx_model
 from edgekd.modelfile.runner import OnnxRunner
 from edgekd.quantize import graph as graphs

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.device import load_device
+from edgekd.config.device import load_device
 from edgekd.quantize import graph as graphs
 from edgekd.quantize.tuning import Damage, Evaluate, damages, tune
 

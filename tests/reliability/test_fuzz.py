@@ -94,7 +94,7 @@ def test_every_way_to_go_wrong_is_counted(
     script.write_text(
         f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
         "import fuzz\n"
-        "from edgekd.errors import EdgeKDError\n"
+        "from edgekd.core.errors import EdgeKDError\n"
         "from pathlib import Path\n"
         "calls = []\n"
         "def use(path):\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from edgekd.types import (
+from edgekd.core.types import (
     Basis,
     Check,
     ClassificationMetrics,

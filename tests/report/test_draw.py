@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.errors import ModelError
+from edgekd.core.errors import ModelError
+from edgekd.core.types import Detections
 from edgekd.report.draw import class_colour, draw_detections
-from edgekd.types import Detections
 
 CLASSES = ("person", "car")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pictures
 
+from edgekd.core.types import Detections, Exhibit
 from edgekd.report.draw import class_colour
 from edgekd.report.exhibits import Gallery, gallery
-from edgekd.types import Detections, Exhibit
 
 
 def shown(path: Path, size: tuple[int, int]) -> Gallery:

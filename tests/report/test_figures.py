@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgekd.core.types import Interval
 from edgekd.report import figures
-from edgekd.types import Interval
 
 
 @pytest.mark.parametrize(

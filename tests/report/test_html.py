@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
+from edgekd.core.types import OperatorCost, Precision, RunRecord
 from edgekd.report.html import render_html, write_html
-from edgekd.types import OperatorCost, Precision, RunRecord
 
 HOSTILE = "<script>alert('$x$')</script>"
 VOID = {"meta", "br", "img", "path", "use", "rect"}

@@ -5,8 +5,8 @@ from xml.dom.minidom import parseString
 
 import pytest
 
+from edgekd.core.types import Basis, Latency, OperatorCost, Precision
 from edgekd.report import plots
-from edgekd.types import Basis, Latency, OperatorCost, Precision
 
 CURVES = [{"step": 0.0, "loss": 2.0, "term/box": 1.0}, {"step": 9.0, "loss": 1.0, "map": 0.3}]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
+from edgekd.core.types import Check, ClassificationMetrics, Detections, ModelRow, RunRecord
 from edgekd.report.record import from_json, to_json
-from edgekd.types import Check, ClassificationMetrics, Detections, ModelRow, RunRecord
 
 
 def assert_same(actual: Any, expected: Any) -> None:

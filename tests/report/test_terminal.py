@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgekd.errors import RunError
+from edgekd.core.errors import RunError
+from edgekd.core.types import RunRecord
 from edgekd.report.terminal import print_report
-from edgekd.types import RunRecord
 
 
 def printed(record: RunRecord, *, terminal: bool, width: int = 100) -> str:

@@ -12,10 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image as PillowImage
 
-from edgekd import decoder
+from edgekd.core.errors import DataError, ModelError
+from edgekd.core.types import InputContract, Priors
 from edgekd.data.image import letterbox, to_input
-from edgekd.errors import DataError, ModelError
 from edgekd.modelfile.runner import open_runner
+from edgekd.standalone import decoder
 from edgekd.teacher.black_box import (
     LAYOUTS,
     BlackBoxCard,
@@ -23,7 +24,6 @@ from edgekd.teacher.black_box import (
     class_table,
     load_black_box_card,
 )
-from edgekd.types import InputContract, Priors
 
 ULTRAFACE_PRIORS = Priors(
     strides=(8, 16, 32, 64), sizes=((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgekd import decoder
 from edgekd.data.loader import Batch
+from edgekd.standalone import decoder
 from edgekd.training.detection import DetectionLoss, dense_detections, generalized_iou
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgekd.config.sections import Augmentation, FitOptions
+from edgekd.core.errors import ModelError
+from edgekd.core.progress import SilentProgress
 from edgekd.data.dataset import load
 from edgekd.data.loader import Batch, ViewStream
-from edgekd.errors import ModelError
-from edgekd.progress import SilentProgress
-from edgekd.sections import Augmentation, FitOptions
 from edgekd.training.loop import WeightAverage, fit, rate_at
 
 CPU = torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Recipes, device profiles and the catalogue of methods; nothing here imports torch."""

@@ -1,0 +1,1 @@
+"""Records, errors and small tools that the whole package stands on."""

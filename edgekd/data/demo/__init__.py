@@ -1,0 +1,1 @@
+"""The built-in detection set: rendered traffic seen from a drone."""

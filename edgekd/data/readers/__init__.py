@@ -1,0 +1,1 @@
+"""Data sets as tools write them, one file a format."""

@@ -1,0 +1,1 @@
+"""Exported files read back and held against what was trained."""

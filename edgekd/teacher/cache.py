@@ -1,0 +1,200 @@
+"""Lessons for a batch, from teachers that are asked now or from what they said before.
+
+A cache on disk holds, for K fixed views of every image, what each teacher said about them: raw
+outputs and features as float16, detections as float32. It is addressed by everything that it
+depends on, so that runs share it, and a run that trains from it needs no teacher in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgekd.core.progress import Progress
+from edgekd.data.augment import magnification
+from edgekd.data.loader import Batch, ViewStream, collate
+from edgekd.teacher.frozen import Teacher
+from edgekd.teacher.record_store import Arrays, Shelf, Slot
+from edgekd.training.allocator import keep_freed_memory
+from edgekd.training.precision import autocast, resolved, warn_of_emulation
+from edgekd.training.teacher_output import Lesson, Objects
+
+KINDS = ("outputs", "features", "objects")
+"""What can be kept, in the order in which a batch carries it."""
+
+
+def live_lessons(
+    teachers: Sequence[Teacher], batch: Batch, kinds: Collection[str]
+) -> tuple[Lesson, ...]:
+    """Returns one lesson a teacher; they see the magnified views where there are any."""
+    images = batch.images if batch.magnified is None else batch.magnified
+    factor = magnification(_size(batch.images), _size(images))
+    lessons = [teacher.lesson(images, kinds) for teacher in teachers]
+    return tuple(replace(x, objects=_shrunk(x.objects, factor)) for x in lessons)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[2], images.shape[3]
+
+
+def _shrunk(objects: Objects | None, factor: float) -> Objects | None:
+    return None if objects is None else replace(objects, boxes=objects.boxes / factor)
+
+
+@dataclass(frozen=True, slots=True)
+class LessonCache:
+    """What teachers said about fixed views: one shelf a teacher and kind.
+
+    Attributes:
+        images: In the training split.
+        shelves: In the order in which `read` returns their arrays.
+        layout: Teacher index, kind and number of arrays of each shelf.
+    """
+
+    images: int
+    shelves: tuple[Shelf, ...]
+    layout: tuple[tuple[int, str, int], ...]
+
+    def read(self, view: int, index: int) -> tuple[NDArray[np.generic], ...]:
+        """Returns everything that is kept about image ``index`` in view number ``view``."""
+        number = view * self.images + index
+        return tuple(array for shelf in self.shelves for array in shelf.read(number))
+
+    def lessons(self, batch: Batch) -> tuple[Lesson, ...]:
+        """Returns one lesson a teacher from what came with the batch."""
+        found: dict[int, dict[str, Any]] = {}
+        rest = list(batch.lesson)
+        for teacher, kind, count in self.layout:
+            arrays = [tensor.float() for tensor in rest[:count]]
+            del rest[:count]
+            found.setdefault(teacher, {})[kind] = (
+                _objects(arrays[0]) if kind == "objects" else tuple(arrays)
+            )
+        return tuple(Lesson(**found[index]) for index in sorted(found))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all records kept so far."""
+        return sum(shelf.size_bytes for shelf in self.shelves)
+
+
+def open_cache(
+    teachers: Sequence[Teacher],
+    stream: ViewStream,
+    kinds: Collection[str],
+    folders: Sequence[Path],
+    *,
+    views: int,
+    progress: Progress,
+    device: torch.device,
+    precision: str,
+    batch_size: int = 16,
+) -> LessonCache:
+    """Returns the cache of the first ``views`` views of every image, filled where it has gaps.
+
+    Where there is no gap no teacher is asked, so that none has to be in memory.
+
+    Args:
+        teachers: Asked about the views that are not kept yet.
+        stream: Training views, magnified where the teachers want them so.
+        kinds: What the methods need.
+        folders: One a teacher; the kinds are below it.
+        views: Views an image.
+        progress: Shows views and bytes.
+        device: Where the teachers are.
+        precision: In which the teachers compute: ``float32``, ``bfloat16`` or ``auto``.
+        batch_size: Views that the teachers see at once.
+
+    Raises:
+        RunError: A folder holds something else.
+        OSError: The disk is full.
+    """
+    kept = [kind for kind in KINDS if kind in kinds]
+    computed = resolved(device, precision)
+    asking = replace(stream, views=None, lessons=None)
+
+    def ask(numbers: Sequence[int]) -> tuple[Lesson, ...]:
+        count = len(stream.dataset.samples)
+        batch = collate([asking[divmod(number, count)] for number in numbers]).to(device)
+        with autocast(device, computed):
+            return live_lessons(teachers, batch, kept)
+
+    existing = [Shelf.existing(folder / kind) for folder in folders for kind in kept]
+    shelves = [shelf for shelf in existing if shelf is not None]
+    if len(shelves) < len(existing):
+        shelves = _new_shelves(folders, kept, ask([0]))
+    owners = itertools.product(range(len(folders)), kept)
+    cache = LessonCache(
+        len(stream.dataset.samples),
+        tuple(shelves),
+        tuple((*owner, len(s.slots)) for owner, s in zip(owners, shelves, strict=True)),
+    )
+    wanted = range(views * cache.images)
+    gaps = {number for shelf in shelves for number in shelf.missing(wanted)}
+    if not gaps:
+        return cache
+    keep_freed_memory()
+    warn_of_emulation(device, precision, progress)
+    with progress.meter("teacher cache", len(wanted), len(wanted) - len(gaps)) as meter:
+        done = len(wanted) - len(gaps)
+        for numbers in _blocks(views, cache.images, batch_size):
+            missing = gaps.intersection(numbers)
+            if missing:
+                _keep(cache, numbers, ask(numbers))
+                done += len(missing)
+                meter.update(done, {"MiB": cache.size_bytes / 2**20})
+    return cache
+
+
+def _blocks(views: int, images: int, size: int) -> Iterator[range]:
+    """Yields the records that a teacher is asked for at once, always the same ones together.
+
+    What a network says about an image depends, in the last bit, on the images beside it: a cache
+    that was interrupted and filled up must hold what one that was filled in one go holds.
+    """
+    for view in range(views):
+        for start in range(0, images, size):
+            first = view * images + start
+            yield range(first, first + min(size, images - start))
+
+
+def _new_shelves(
+    folders: Sequence[Path], kinds: Sequence[str], lessons: Sequence[Lesson]
+) -> list[Shelf]:
+    """Returns a shelf a folder and kind, its records shaped as those of the lessons."""
+    return [
+        Shelf(folder / kind, [Slot(str(a.dtype), a.shape[1:]) for a in _arrays(lesson, kind)])
+        for folder, lesson in zip(folders, lessons, strict=True)
+        for kind in kinds
+    ]
+
+
+def _keep(cache: LessonCache, numbers: Sequence[int], lessons: Sequence[Lesson]) -> None:
+    for shelf, (teacher, kind, _) in zip(cache.shelves, cache.layout, strict=True):
+        arrays = _arrays(lessons[teacher], kind)
+        for row, number in enumerate(numbers):
+            shelf.keep(number, tuple(array[row] for array in arrays))
+
+
+def _arrays(lesson: Lesson, kind: str) -> Arrays:
+    """Returns the arrays that are kept of a lesson, batch dimension first."""
+    if kind == "objects":
+        if lesson.objects is None:
+            raise ValueError("the teacher was asked for objects and gave none")
+        o = lesson.objects
+        rows = torch.cat((o.boxes, o.scores[..., None], o.labels[..., None]), dim=-1)
+        return (rows.float().cpu().numpy(),)
+    tensors: tuple[Tensor, ...] = lesson.outputs if kind == "outputs" else lesson.features
+    return tuple(tensor.half().cpu().numpy() for tensor in tensors)
+
+
+def _objects(rows: Tensor) -> Objects:
+    return Objects(rows[..., :4], rows[..., 5].long(), rows[..., 4])

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from edgekd.config.methods import METHODS, method_options
+from edgekd.core.errors import RecipeError
+from edgekd.core.types import Task
+
+
+def test_options_that_are_not_given_take_their_defaults() -> None:
+    merged = method_options("dkd", {"beta": 2.0})
+    assert merged == {"alpha": 1.0, "beta": 2.0, "temperature": 4.0}
+    assert METHODS["dkd"].options["beta"] == 8.0
+
+
+def test_an_unknown_method_suggests_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"'pdk'; did you mean 'pkd'\? legal: .*soft-labels"):
+        method_options("pdk", {})
+
+
+def test_an_unknown_option_suggests_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"'soft-labels' has no option 'temprature'; did you"):
+        method_options("soft-labels", {"temprature": 2.0})
+    with pytest.raises(RecipeError, match="'pkd' has no option 'temperature'; it has none"):
+        method_options("pkd", {"temperature": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("cwd", "temperature", 0.0),
+        ("mgd", "mask", 1.0),
+        ("teacher-boxes", "soft", 1.5),
+        ("rkd", "angle", -1.0),
+        ("rkd", "angle", float("nan")),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_range(
+    name: str, option: str, value: float
+) -> None:
+    with pytest.raises(RecipeError, match=rf"'{name}': {option} .*: must be between "):
+        method_options(name, {option: value})
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_entry_is_complete_and_its_own_defaults_are_legal(name: str) -> None:
+    info = METHODS[name]
+    assert info.name == name
+    assert info.tasks
+    assert info.needs
+    assert info.needs <= {"outputs", "cells", "features", "head", "objects", "labels"}
+    assert info.weight > 0
+    assert "arXiv" in info.source
+    assert info.cost
+    assert "\n" not in info.summary
+    assert method_options(name, info.options) == dict(info.options)
+
+
+def test_a_black_box_teacher_has_a_method() -> None:
+    enough = [i.name for i in METHODS.values() if i.needs == {"objects"}]
+    assert enough == ["teacher-boxes"]
+    assert METHODS["teacher-boxes"].tasks == {Task.DETECTION}
+
+
+def test_the_catalogue_does_not_import_torch() -> None:
+    code = "import edgekd.config.methods, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
