@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 
 from edgekd.config.device import Device, load_device
 from edgekd.core.errors import ProofError
-from edgekd.core.types import Artifact, Check, Format, Precision, arithmetic_of
+from edgekd.core.types import Arithmetic, Artifact, Check, Format, Precision, arithmetic_of
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
 from edgekd.proof.coverage import (
     check_asked_coverage,
@@ -73,19 +73,20 @@ def prove(
     artifacts = [a for a in artifacts if a.form != "peer"]  # Nobody trained what it holds.
     bare = [a for a in artifacts if not a.has_tail]
     integer = [a for a in bare if a.precision is Precision.INT8]
+    onnx_alone = all(a.format is Format.ONNX for a in integer)
     for graph, files in _by_placement(integer, trained) if trained else ():
         reference = integer_graph(graph)
         keeps = keeps or bool(reference.kept)
         steps: dict[str, Steps] = {}
         for artifact in files:
             checks += _prove_file(artifact, reference, device, images)
-            steps |= _runtime_steps(artifact, reference, images)
+            steps |= _runtime_steps(artifact, reference, images, alone=onnx_alone)
         groups.append((_trained_steps(graph, reference, images), steps))
     checks += _half_precision(bare, images)
     checks += [_conformance(a, device, keeps_float=keeps) for a in bare]
     checks += [check_tail(a, images) for a in artifacts if a.has_tail]
     if any(len(steps) > 1 for _, steps in groups):
-        checks.append(check_end_to_end(groups))
+        checks.append(check_end_to_end(groups, one_runtime=onnx_alone))
     return tuple(checks)
 
 
@@ -178,16 +179,26 @@ def _kept(reference: IntegerGraph, pairs: Alignment) -> frozenset[str]:
     return frozenset(partner.name for operator, partner in pairs if operator.name in trained)
 
 
-def _runtime_steps(artifact: Artifact, reference: IntegerGraph, images: Pixels) -> dict[str, Steps]:
-    """Returns the outputs in steps of every runtime that executes the file as shipped."""
-    if artifact.format is Format.ONNX:
-        runner = OnnxRunner(
-            artifact.path, arithmetic=arithmetic_of(artifact.precision, artifact.form)
-        )
-        reals = [runner.run(image[None]) for image in _as_float(images)]
-        stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
-        return {f"ONNX Runtime ({artifact.path.name})": _to_steps(stacked, reference)}
+def _runtime_steps(
+    artifact: Artifact, reference: IntegerGraph, images: Pixels, *, alone: bool
+) -> dict[str, Steps]:
+    """Returns the outputs in steps of every runtime that executes the file as shipped.
+
+    Where ONNX Runtime is ``alone``, it stands beside itself with nothing fused: by its own kernels
+    alone nothing could be said about how far two runtimes may be apart.
+    """
     result: dict[str, Steps] = {}
+    if artifact.format is Format.ONNX:
+        usual = arithmetic_of(artifact.precision, artifact.form)
+        ways: dict[str, Arithmetic] = {artifact.path.name: usual}
+        if alone:
+            ways[f"{artifact.path.name}, unfused"] = "unfused"
+        for name, arithmetic in ways.items():
+            runner = OnnxRunner(artifact.path, arithmetic=arithmetic)
+            reals = [runner.run(image[None]) for image in _as_float(images)]
+            stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
+            result[f"ONNX Runtime ({name})"] = _to_steps(stacked, reference)
+        return result
     for name, kernels in _LITERT.items():
         lite = TfliteRunner(artifact.path, kernels=kernels)
         rows = [lite.run(image[None]) for image in _as_int8(images)]
