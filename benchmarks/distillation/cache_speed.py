@@ -28,8 +28,8 @@ from edgekd.core.host import cpu_model
 from edgekd.core.progress import SilentProgress
 from edgekd.nets import cost
 from edgekd.nets.tap import TappedNet
-from edgekd.run.context import Workshop, open_workshop
-from edgekd.run.directory import RunFolder
+from edgekd.run.context import RunContext, open_context
+from edgekd.run.directory import RunDirectory
 from edgekd.run.fit import fit_student
 from edgekd.teacher.frozen import NetTeacher
 from edgekd.training.precision import resolved
@@ -38,15 +38,15 @@ SHORT, LONG, ROUNDS = 10, 60, 5
 CACHE_VIEWS = {"live": 0, "cached": 1, "no teacher": 0}
 
 
-def seconds(shop: Workshop, steps: int, folder: Path, *, taught: bool) -> float:
+def seconds(context: RunContext, steps: int, folder: Path, *, taught: bool) -> float:
     """Returns how long so many steps take, starting up included."""
     shutil.rmtree(folder, ignore_errors=True)
-    net = shop.fresh_student()
-    options = replace(shop.recipe.distill.training, steps=steps, checkpoint_s=3600)
+    net = context.student.fresh(context.progress.note)
+    options = replace(context.recipe.distill.training, steps=steps, checkpoint_s=3600)
     began = time.monotonic()
     tapped = TappedNet(net, net.taps).train()
-    choices = shop.choices if taught else {}
-    fit_student(shop, tapped, choices, options, folder=folder, title="speed")
+    choices = context.methods if taught else {}
+    fit_student(context, tapped, choices, options, folder=folder, title="speed")
     return time.monotonic() - began
 
 
@@ -56,9 +56,9 @@ def main(data: Path, work: Path) -> None:
         load_recipe(MODEL / "recipes" / "default.yaml"),
         {"data.path": str(data), "teacher.cache": str(work / "speed-cache")},
     )
-    with RunFolder(work / "speed") as run:
+    with RunDirectory(work / "speed") as run:
         shops = {
-            name: open_workshop(
+            name: open_context(
                 override(recipe, {"teacher.cache_views": views}),
                 load_device("raspberry-pi"),
                 run,
@@ -75,9 +75,9 @@ def main(data: Path, work: Path) -> None:
         filling -= seconds(shops["cached"], LONG, run.path / "fill", taught=True)
         rates: dict[str, list[float]] = {name: [] for name in shops}
         for _ in range(ROUNDS):
-            for name, shop in shops.items():
+            for name, context in shops.items():
                 long, short = (
-                    seconds(shop, steps, run.path / "speed", taught=name != "no teacher")
+                    seconds(context, steps, run.path / "speed", taught=name != "no teacher")
                     for steps in (LONG, SHORT)
                 )
                 rates[name].append((LONG - SHORT) / (long - short))

@@ -30,8 +30,10 @@ from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.nets import cost
 from edgekd.nets.outputs import network_outputs
 from edgekd.quantize import graph as graphs
-from edgekd.run.context import Workshop, calibration_batches, open_workshop
-from edgekd.run.directory import RunFolder, digest
+from edgekd.run.context import RunContext, open_context
+from edgekd.run.directory import RunDirectory, digest
+from edgekd.run.images import calibration_batches
+from edgekd.stages.distill import distill
 from edgekd.training.inference import network_predictions
 from edgekd.training.precision import resolved
 
@@ -84,14 +86,16 @@ def run_row(row: Row, work: Path, table: str, classes: Sequence[str]) -> dict[st
             return known
     folder = work / table / row.name
     began = time.monotonic()
-    with RunFolder(folder) as run:
+    with RunDirectory(folder) as run:
         device = load_device(row.recipe.target)
-        shop = open_workshop(row.recipe, device, run, PlainProgress(interval_s=60), CPU)
-        checkpoint = pipeline.distill(shop)
-        net = shop.load(checkpoint)
-        outputs = network_outputs(net, shop.card)
-        floating = _predicted(shop, net, outputs, f"{row.name} float32")
-        integer = _predicted(shop, _calibrated(shop, checkpoint), outputs, f"{row.name} int8 PTQ")
+        context = open_context(row.recipe, device, run, PlainProgress(interval_s=60), CPU)
+        checkpoint = distill(context)
+        net = context.student.load(checkpoint)
+        outputs = network_outputs(net, context.card)
+        floating = _predicted(context, net, outputs, f"{row.name} float32")
+        integer = _predicted(
+            context, _calibrated(context, checkpoint), outputs, f"{row.name} int8 PTQ"
+        )
     found = {
         "row": row.name,
         "recipe_sha256": identity,
@@ -100,23 +104,23 @@ def run_row(row: Row, work: Path, table: str, classes: Sequence[str]) -> dict[st
         "steps": row.recipe.distill.training.steps,
         "image_passes": row.recipe.distill.training.steps * row.recipe.distill.training.batch_size,
         "parameters": cost.parameters(net),
-        "macs": cost.macs(net, shop.card.input_shape),
+        "macs": cost.macs(net, context.card.input_shape),
         "train_seconds": round(run.seconds.get("distill", time.monotonic() - began), 1),
         "threads": torch.get_num_threads(),
         "precision": resolved(CPU, row.recipe.distill.training.precision),
         "processor": cpu_model(),
-        "float32": figures(shop.val, floating, classes),
-        "int8_ptq": figures(shop.val, integer, classes),
-        "int8_minus_float": difference(shop.val, floating, integer, classes),
+        "float32": figures(context.val, floating, classes),
+        "int8_ptq": figures(context.val, integer, classes),
+        "int8_minus_float": difference(context.val, floating, integer, classes),
     }
     keep(folder / "float32.npz", floating)
     keep(folder / "int8_ptq.npz", integer)
     if row.base:
         base = kept(work / table / row.base / "float32.npz")
         found["base"] = row.base
-        found["minus_base"] = difference(shop.val, base, floating, classes)
+        found["minus_base"] = difference(context.val, base, floating, classes)
         base = kept(work / table / row.base / "int8_ptq.npz")
-        found["int8_minus_base_int8"] = difference(shop.val, base, integer, classes)
+        found["int8_minus_base_int8"] = difference(context.val, base, integer, classes)
     write_atomic(path, json.dumps(found, indent=1) + "\n")
     return found
 
@@ -197,22 +201,28 @@ def _detections(rows: np.ndarray) -> Detections:
     )
 
 
-def _calibrated(shop: Workshop, checkpoint: Path) -> Callable[..., Any]:
+def _calibrated(context: RunContext, checkpoint: Path) -> Callable[..., Any]:
     """Returns the student as its target would compute it after calibration alone."""
-    graph = graphs.prepared(shop.folded(checkpoint), shop.device.quantization)
-    graphs.calibrate(graph, calibration_batches(shop))
+    graph = graphs.prepared(context.student.folded(checkpoint), context.device.quantization)
+    graphs.calibrate(graph, calibration_batches(context))
     graph = graphs.frozen(graph)
     return lambda images: graph(images)[0]
 
 
 def _predicted(
-    shop: Workshop,
+    context: RunContext,
     forward: Callable[..., Any],
     outputs: Sequence[OutputContract],
     title: str,
 ) -> dict[int, Any]:
     return network_predictions(
-        forward, shop.card, outputs, shop.val, progress=shop.progress, title=title, device=CPU
+        forward,
+        context.card,
+        outputs,
+        context.val,
+        progress=context.progress,
+        title=title,
+        device=CPU,
     )
 
 

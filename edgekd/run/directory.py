@@ -15,11 +15,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RunError
@@ -56,7 +55,25 @@ class Asked:
         return f"`edgekd {self.command}` on {self.data or 'the demo set'} for {self.target}"
 
 
-class RunFolder:
+class Stage(Protocol):
+    """One step of a run: what its outputs depend on, and the work that makes them, side by side."""
+
+    @property
+    def name(self) -> str:
+        """Of the stage and its folder."""
+
+    def inputs(self) -> dict[str, Any]:
+        """Returns everything that the outputs depend on, ready for JSON."""
+
+    def work(self, folder: Path) -> None:
+        """Writes the outputs into the folder.
+
+        Files ending in ``.pt`` are checkpoints: they resume interrupted work and are removed at
+        the end.
+        """
+
+
+class RunDirectory:
     """One run on disk; only one process may hold it.
 
     Args:
@@ -98,42 +115,37 @@ class RunFolder:
         mark(self.path, {"kind": "run directory", "run": asdict(asked)})
         return former is None or former == asked
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> RunDirectory:
         return self
 
     def __exit__(self, *_error: object) -> None:
         os.close(self._lock)
 
-    def stage(self, name: str, inputs: dict[str, Any], work: Callable[[Path], None]) -> Path:
-        """Returns the folder of a finished stage, working if need be.
-
-        Args:
-            name: Of the stage and its folder.
-            inputs: JSON-ready; everything that the outputs depend on.
-            work: Writes the outputs into the folder that it is given. Files ending in ``.pt`` are
-                checkpoints: they resume interrupted work and are removed at the end.
-        """
+    def complete(self, stage: Stage) -> Path:
+        """Returns the folder of a finished stage, which works if need be."""
+        name, inputs = stage.name, stage.inputs()
         folder = self.path / name
         wanted = digest(inputs)
-        outputs = _finished(folder, wanted)
-        if outputs is None:
+        if _finished(folder, wanted) is None:
             self._prepare(folder, inputs, wanted)
             self._event(name, "started")
             began = time.monotonic()
-            work(folder)
-            for checkpoint in folder.glob("*.pt"):
-                checkpoint.unlink()
-            spent = time.monotonic() - began
-            beside = {*_OWN, *_not_ours(folder)}
-            outputs = {n: sha256_of(folder / n) for n in files_in(folder) if n not in beside}
-            record = {"inputs": wanted, "outputs": outputs, "seconds": round(spent, 1)}
-            write_atomic(folder / "done.json", json.dumps(record, indent=1))
+            stage.work(folder)
+            self._finish(folder, wanted, time.monotonic() - began)
             self._event(name, "finished")
         else:
             self._event(name, "skipped")
         done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
         self.seconds[name] = float(done["seconds"])
         return folder
+
+    def _finish(self, folder: Path, wanted: str, seconds: float) -> None:
+        for checkpoint in folder.glob("*.pt"):
+            checkpoint.unlink()
+        beside = {*_OWN, *_not_ours(folder)}
+        outputs = {n: sha256_of(folder / n) for n in files_in(folder) if n not in beside}
+        record = {"inputs": wanted, "outputs": outputs, "seconds": round(seconds, 1)}
+        write_atomic(folder / "done.json", json.dumps(record, indent=1))
 
     def discard(self, name: str) -> None:
         """Removes what a stage wrote, whether it is there or not."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -14,13 +16,14 @@ from torch.fx import GraphModule
 import edgekd
 from edgekd.config.methods import METHODS
 from edgekd.config.sections import FitOptions, MethodChoice
-from edgekd.core.files import write_atomic
+from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.data.loader import Batch, ViewStream
 from edgekd.distill.task import DistillationTask
+from edgekd.nets.card import save_net
 from edgekd.nets.tap import TappedNet
 from edgekd.quantize.graph import freezer
-from edgekd.run.context import Workshop
+from edgekd.run.context import RunContext
 from edgekd.run.directory import digest
 from edgekd.run.inputs import fingerprint
 from edgekd.teacher.cache import KINDS, LessonCache, live_lessons, open_cache
@@ -33,8 +36,41 @@ LEARNT = "methods.safetensors"
 """In a training stage's folder: what the distillation methods themselves learnt."""
 
 
+CHECKPOINT = "student.safetensors"
+"""In a training stage's folder: the trained student."""
+
+
+def training_inputs(
+    context: RunContext, options: FitOptions, methods: Mapping[str, MethodChoice]
+) -> dict[str, Any]:
+    """Returns what a student that is trained from its start depends on."""
+    start = context.student.start
+    return {
+        **context.identity(options),
+        "teaching": context.teaching_identity() if methods else None,
+        "start": sha256_of(start) if start else None,
+        "source": context.student.source_hash,
+    }
+
+
+def train_student(
+    context: RunContext,
+    options: FitOptions,
+    methods: Mapping[str, MethodChoice],
+    *,
+    folder: Path,
+    title: str,
+) -> None:
+    """Trains a fresh student and writes its checkpoint and its curve into a stage's folder."""
+    net = context.student.fresh(context.progress.note)
+    tapped = TappedNet(net, net.taps).train()  # type: ignore[arg-type]
+    curve = fit_student(context, tapped, methods, options, folder=folder, title=title)
+    save_net(folder / CHECKPOINT, net.cpu().eval(), context.card)
+    write_atomic(folder / "curve.json", json.dumps(curve))
+
+
 def fit_student(
-    shop: Workshop,
+    context: RunContext,
     student: nn.Module,
     choices: Mapping[str, MethodChoice],
     options: FitOptions,
@@ -50,7 +86,7 @@ def fit_student(
     distillation teaches QAT teaches too.
 
     Args:
-        shop: Gives data, teachers and augmentation.
+        context: Gives data, teachers and augmentation.
         student: In training mode.
         choices: Distillation methods; empty to learn from annotation alone.
         options: The loop.
@@ -60,15 +96,15 @@ def fit_student(
         learnt: What the methods learnt (projectors) in an earlier stage, to go on from. Fresh
             projectors would first pull a trained student's features out of shape.
     """
-    stream = _stream(shop, options)
+    stream = _stream(context, options)
     hook = None
     if freeze_ranges_at is not None and isinstance(student, GraphModule):
         hook = freezer(student, freeze_ranges_at)
-    loss = _annotation_loss(shop, shop.recipe.distill.task_weight if choices else 1.0)
+    loss = _annotation_loss(context, context.recipe.distill.task_weight if choices else 1.0)
     task: SupervisedTask | DistillationTask
     if choices:
-        stream, lessons = _lessons(shop, stream, choices, options)
-        task = _distillation(shop, student, choices, loss, lessons)
+        stream, lessons = _lessons(context, stream, choices, options)
+        task = _distillation(context, student, choices, loss, lessons)
         if learnt:
             task.learnt.load_state_dict(safetensors.torch.load_file(learnt))
     else:
@@ -79,8 +115,8 @@ def fit_student(
         options,
         folder=folder,
         title=title,
-        progress=shop.progress,
-        device=shop.torch_device,
+        progress=context.progress,
+        device=context.torch_device,
         on_step=hook,
     )
     if isinstance(task, DistillationTask):
@@ -88,29 +124,29 @@ def fit_student(
     return curve
 
 
-def _annotation_loss(shop: Workshop, weight: float) -> TaskLoss | None:
+def _annotation_loss(context: RunContext, weight: float) -> TaskLoss | None:
     """Returns the weighted loss on annotation, None where it is not known or not wanted."""
-    if not shop.card.learns_from_annotation or not weight:
+    if not context.card.learns_from_annotation or not weight:
         return None
-    loss = task_loss(shop.card.task, shop.card.strides)
+    loss = task_loss(context.card.task, context.card.strides)
     if weight == 1:
         return loss
     return lambda outputs, batch: {k: weight * v for k, v in loss(outputs, batch).items()}
 
 
-def _stream(shop: Workshop, options: FitOptions) -> ViewStream:
-    card = shop.card
+def _stream(context: RunContext, options: FitOptions) -> ViewStream:
+    card = context.card
     return ViewStream(
-        dataset=shop.train,
+        dataset=context.train,
         size=(card.height, card.width),
         channels=card.channels,
-        augmentation=shop.recipe.augmentation,
-        seed=shop.recipe.seed + options.seed,
+        augmentation=context.recipe.augmentation,
+        seed=context.recipe.seed + options.seed,
     )
 
 
 def _lessons(
-    shop: Workshop,
+    context: RunContext,
     stream: ViewStream,
     choices: Mapping[str, MethodChoice],
     options: FitOptions,
@@ -118,24 +154,24 @@ def _lessons(
     """Returns the views and what maps a batch of them to lessons: live teachers, or their cache."""
     needs = frozenset().union(*(METHODS[name].needs for name in choices))
     kinds = [k for k in KINDS if k in needs or (k == "outputs" and "cells" in needs)]
-    stream = replace(stream, magnified=shop.magnified)
-    section = shop.recipe.teacher
+    stream = replace(stream, magnified=context.teacher_resolution)
+    section = context.recipe.teacher
     if not section.cache_views:
-        return stream, lambda batch: live_lessons(shop.teachers, batch, kinds)
+        return stream, lambda batch: live_lessons(context.teachers, batch, kinds)
     stream = replace(stream, view_seed=0)  # The same for all runs, or they could not share it.
-    epochs = -(-options.steps * options.batch_size // len(shop.train.samples))
-    root = section.cache or shop.run.path.parent / "teacher-cache"
+    epochs = -(-options.steps * options.batch_size // len(context.train.samples))
+    root = section.cache or context.directory.path.parent / "teacher-cache"
     cache = open_cache(
-        shop.teachers,
+        context.teachers,
         stream,
         kinds,
-        [root / _address(shop, stream, teacher.identity) for teacher in shop.teachers],
+        [root / _address(context, stream, teacher.identity) for teacher in context.teachers],
         views=min(section.cache_views, epochs),
-        progress=shop.progress,
-        device=shop.torch_device,
+        progress=context.progress,
+        device=context.torch_device,
         precision=section.precision,
     )
-    shop.progress.note(f"teacher cache: {cache.size_bytes / 2**20:.0f} MiB in {root}")
+    context.progress.note(f"teacher cache: {cache.size_bytes / 2**20:.0f} MiB in {root}")
     return _cached(stream, cache, section.cache_views), cache.lessons
 
 
@@ -143,7 +179,7 @@ def _cached(stream: ViewStream, cache: LessonCache, views: int) -> ViewStream:
     return replace(stream, magnified=None, lessons=cache, views=views)
 
 
-def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
+def _address(context: RunContext, stream: ViewStream, teacher: str) -> str:
     """Returns a name for everything that a teacher's lessons about the views depend on."""
     return digest(
         {
@@ -156,13 +192,13 @@ def _address(shop: Workshop, stream: ViewStream, teacher: str) -> str:
             "seed": stream.view_seed,
             "norms": "folded",
             "edgekd": edgekd.__version__,
-            "precision": resolved(shop.torch_device, shop.recipe.teacher.precision),
+            "precision": resolved(context.torch_device, context.recipe.teacher.precision),
         }
     )[:24]
 
 
 def _distillation(
-    shop: Workshop,
+    context: RunContext,
     student: nn.Module,
     choices: Mapping[str, MethodChoice],
     loss: TaskLoss | None,
@@ -170,22 +206,22 @@ def _distillation(
 ) -> DistillationTask:
     task = DistillationTask(
         student=student,
-        strides=shop.card.strides,
-        channels=_feature_channels(shop),
-        teachers=[teacher.form for teacher in shop.teachers],
+        strides=context.card.strides,
+        channels=_feature_channels(context),
+        teachers=[teacher.form for teacher in context.teachers],
         lessons=lessons,
         choices=choices,
         loss=loss,
-        task=shop.card.task,
-        seed=shop.recipe.seed,
+        task=context.card.task,
+        seed=context.recipe.seed,
     )
-    task.model.to(shop.torch_device)
+    task.model.to(context.torch_device)
     return task
 
 
 @torch.no_grad()
-def _feature_channels(shop: Workshop) -> tuple[int, ...]:
+def _feature_channels(context: RunContext) -> tuple[int, ...]:
     """Returns the channels of the student's tapped features."""
-    net = shop.blank_student().eval()
-    _, features = TappedNet(net, net.taps).eval()(torch.zeros(shop.card.input_shape))
+    net = context.student.blank().eval()
+    _, features = TappedNet(net, net.taps).eval()(torch.zeros(context.card.input_shape))
     return tuple(f.shape[1] for f in features)

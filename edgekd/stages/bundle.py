@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import edgekd
 from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe
+from edgekd.core.files import sha256_of
 from edgekd.core.progress import Progress
 from edgekd.core.types import (
     PEER,
@@ -29,13 +32,53 @@ from edgekd.data.image import letterbox, read_image
 from edgekd.modelfile.contract import read_contract
 from edgekd.proof.prove import require_passed
 from edgekd.report.gates import require_gates
+from edgekd.run.context import RunContext
 from edgekd.run.directory import exported_files, finished_record
-from edgekd.run.inputs import load_split, shipped_models, teacher_sources
+from edgekd.run.inputs import fingerprint, load_split, shipped_models, teacher_sources
 
 GOLDEN = 4
 """Golden vectors in a bundle: enough to see a layout or a scale that is wrong."""
 
 _SHOWN_BYTES = 100_000
+
+
+def bundle(context: RunContext, record: RunRecord, files: Path) -> Path:
+    """Returns the folder that firmware takes over, made of the run's exported files."""
+    stage = Bundle(context, record, files)
+    return context.directory.complete(stage) / stage.title
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One folder, named after run and target."""
+
+    context: RunContext
+    record: RunRecord
+    files: Path
+    name: str = "bundle"
+
+    @property
+    def title(self) -> str:
+        """Name of the folder."""
+        return f"{self.context.directory.path.resolve().name}-{self.context.device.id}"
+
+    def inputs(self) -> dict[str, Any]:
+        """Returns what the folder depends on."""
+        context = self.context
+        return {
+            "files": {a.path.name: a.sha256 for a in exported_files(self.files)},
+            "report": sha256_of(context.directory.path / "report" / "report.json"),
+            "val": fingerprint(context.val),
+            "edgekd": edgekd.__version__,
+        }
+
+    def work(self, folder: Path) -> None:
+        """Writes it."""
+        context, artifacts = self.context, exported_files(self.files)
+        source = bundle_source(
+            self.record, context.recipe, context.val, artifacts, context.progress
+        )
+        write_bundle(source, folder / self.title)
 
 
 def bundle_run(run: Path, out: Path, progress: Progress) -> Path:

@@ -12,11 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+import edgekd
 from edgekd.benchmark.detector import score
 from edgekd.benchmark.predict import Outlook, outlook
 from edgekd.config.device import Device
 from edgekd.core.errors import RecipeError
-from edgekd.core.files import write_atomic
+from edgekd.core.files import sha256_of, write_atomic
+from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Format, Precision, Task
 from edgekd.modelfile import Operator, OperatorKind
 from edgekd.modelfile.operators import Geometry
@@ -26,12 +28,56 @@ from edgekd.quantize import graph as graphs
 from edgekd.quantize.mixed import layers
 from edgekd.quantize.quantizer import WEIGHTED
 from edgekd.quantize.tuning import Damage, Layers, Tuned, damages, tune
-from edgekd.run.context import Workshop, calibration_batches, load_graph, spread
+from edgekd.run.context import RunContext
+from edgekd.run.images import calibration_batches, spread
+from edgekd.run.inputs import fingerprint
+from edgekd.run.student import load_graph
+from edgekd.run.trained import Trained
 from edgekd.training.inference import network_predictions
 
 _POINTS = 100
 _ANALYSED = 16
 """Images that each layer's damage is measured on."""
+
+
+def mixed_precision(context: RunContext, trained: Trained) -> Trained:
+    """Returns what was trained with the layers that stay in float: named, or found by tuning."""
+    section = context.recipe.quantize
+    if trained.integer is None:
+        return trained
+    if not section.tune:
+        return replace(trained, float_layers=section.keep_float)
+    folder = context.directory.complete(Tune(context, trained))
+    kept = json.loads((folder / "kept.json").read_text(encoding="utf-8"))
+    return replace(trained, float_layers=tuple(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """The fewest layers in float that keep to the gate on accuracy."""
+
+    context: RunContext
+    trained: Trained
+    name: str = "tune"
+
+    def inputs(self) -> dict[str, Any]:
+        """Returns what the choice depends on."""
+        context, trained = self.context, self.trained
+        assert trained.integer is not None  # noqa: S101 - for the type checker
+        return {
+            "floating": sha256_of(trained.floating),
+            "integer": sha256_of(trained.integer),
+            "device": to_mapping(context.device),
+            "images": context.recipe.quantize.tuning_images,
+            "max_map_drop": context.recipe.gates.max_map_drop,
+            "train": fingerprint(context.train),
+            "edgekd": edgekd.__version__,
+        }
+
+    def work(self, folder: Path) -> None:
+        """Writes the names of the layers, and how they were found."""
+        kept = steered(self.context, self.trained, folder)
+        write_atomic(folder / "kept.json", json.dumps(kept))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,22 +98,24 @@ class LayerReport:
 
 
 def analysed(
-    shop: Workshop, student: Path, integer: Path, *, weights: bool = True
+    context: RunContext, trained: Trained, *, weights: bool = True
 ) -> tuple[LayerReport, ...]:
     """Returns every layer's damage and price, in the order of execution.
 
     Args:
-        shop: Gives the images.
-        student: Its checkpoint.
-        integer: State of its fake-quantized graph.
+        context: Gives the images.
+        trained: Holds an integer graph.
         weights: Whether to ask what rounding the weights does, too, which takes twice as long.
+
+    Raises:
+        RecipeError: There is no integer graph.
     """
-    graph = load_graph(integer, _prepared(shop, student))
-    count = len(network_outputs(shop.load(student), shop.card))
-    prices = _prices(shop.folded(student), shop.device)
-    images = list(calibration_batches(shop, most=_ANALYSED))
+    graph = _integer(context, trained)
+    count = len(network_outputs(context.student.load(trained.student), context.card))
+    prices = _prices(context.student.folded(trained.student), context.device)
+    images = list(calibration_batches(context, most=_ANALYSED))
     reports = []
-    with shop.progress.meter("layers", len(layers(graph))) as meter:
+    with context.progress.meter("layers", len(layers(graph))) as meter:
         for done, item in enumerate(damages(graph, images, count, weights=weights), 1):
             price = prices.get(item.layer)
             reports.append(
@@ -79,7 +127,7 @@ def analysed(
     return tuple(reports)
 
 
-def steered(shop: Workshop, student: Path, floating: Path, integer: Path, folder: Path) -> Layers:
+def steered(context: RunContext, trained: Trained, folder: Path) -> Layers:
     """Returns the fewest layers in float that keep to the gate on accuracy; writes how it went.
 
     Judged on training images, since the validation images judge what comes of it.
@@ -87,22 +135,22 @@ def steered(shop: Workshop, student: Path, floating: Path, integer: Path, folder
     Raises:
         RecipeError: The raw outputs of the network give no accuracy.
     """
-    if not readable(shop.card):
+    if not readable(context.card):
         raise RecipeError(
             "quantize.tune: the raw outputs of this network give no accuracy; name its "
             "network.decoder, or choose layers with quantize.keep_float"
         )
-    reports = analysed(shop, student, integer, weights=False)
+    reports = analysed(context, trained, weights=False)
     tuned = tune(
-        load_graph(floating, shop.folded(student)),
-        load_graph(integer, _prepared(shop, student)),
+        load_graph(trained.floating, context.student.folded(trained.student)),
+        _integer(context, trained),
         [Damage(layer=r.layer, weight=r.weight, output=r.output) for r in reports],
         {r.layer: r.price_ms or 0.0 for r in reports},
-        _Judge(shop, student),
-        (shop.recipe.gates.max_map_drop or 0.0) / _POINTS,
+        _Judge(context, trained.student),
+        (context.recipe.gates.max_map_drop or 0.0) / _POINTS,
     )
     write_atomic(folder / "tuning.json", json.dumps(_written(tuned, reports), indent=1))
-    shop.progress.note(_said(tuned, shop.recipe.gates.max_map_drop or 0.0))
+    context.progress.note(_said(tuned, context.recipe.gates.max_map_drop or 0.0))
     return tuned.kept
 
 
@@ -124,11 +172,11 @@ def _written(tuned: Tuned, reports: Sequence[LayerReport]) -> dict[str, Any]:
 class _Judge:
     """Accuracy on training images, spread over the split."""
 
-    def __init__(self, shop: Workshop, student: Path) -> None:
-        self._shop = shop
-        self._outputs = network_outputs(shop.load(student), shop.card)
-        samples = spread(shop.train.samples, shop.recipe.quantize.tuning_images)
-        self._images: Dataset = replace(shop.train, samples=tuple(samples))
+    def __init__(self, context: RunContext, student: Path) -> None:
+        self._shop = context
+        self._outputs = network_outputs(context.student.load(student), context.card)
+        samples = spread(context.train.samples, context.recipe.quantize.tuning_images)
+        self._images: Dataset = replace(context.train, samples=tuple(samples))
         self._trial = 0
 
     def __call__(self, net: nn.Module) -> float:
@@ -151,8 +199,12 @@ class _Judge:
         return float(getattr(metrics, "map" if self._images.task is Task.DETECTION else "top1"))
 
 
-def _prepared(shop: Workshop, student: Path) -> GraphModule:
-    return graphs.prepared(shop.folded(student), shop.device.quantization)
+def _integer(context: RunContext, trained: Trained) -> GraphModule:
+    """Returns the fake-quantized graph as it was trained."""
+    if trained.integer is None:
+        raise RecipeError("quantize.mode none: there is no int8 to analyse")
+    folded = context.student.folded(trained.student)
+    return load_graph(trained.integer, graphs.prepared(folded, context.device.quantization))
 
 
 def _prices(folded: GraphModule, device: Device) -> dict[str, float]:

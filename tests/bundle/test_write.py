@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import edgekd
+import edgekd.standalone
 from edgekd.bundle import write
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.core.errors import DataError, ModelError, RunError
 from edgekd.core.types import Basis, DetectionMetrics, Latency, ModelRow, Precision
 
-PACKAGE = Path(edgekd.__file__).parent
+PACKAGE = Path(edgekd.standalone.__file__).parent
 
 
 def files(folder: Path) -> dict[str, bytes]:

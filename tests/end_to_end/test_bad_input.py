@@ -124,9 +124,9 @@ def test_a_truncated_model_file_is_refused(
 def test_a_run_directory_in_use_is_refused(
     small_set: Path, teacher_file: Path, tmp_path: Path
 ) -> None:
-    from edgekd.run.directory import RunFolder
+    from edgekd.run.directory import RunDirectory
 
-    with RunFolder(tmp_path / "run"):
+    with RunDirectory(tmp_path / "run"):
         command = arguments(small_set, teacher_file, tmp_path / "run")
         refused(edgekd(*command), "another edgekd process")
 

@@ -267,7 +267,7 @@ def test_sigmoid_and_softmax_keep_the_scales_that_the_runtime_fixes(tmp_path: Pa
 
 def test_a_scheme_that_cannot_hold_a_sigmoid_says_where_it_is_and_what_to_do() -> None:
     made, _ = quantized(Gated(), FASTESTDET, noise(8, 12), "jetson")
-    with pytest.raises(ExportError, match=r"sigmoid in Gated \(test_own_nets.py, line \d+\).*raw"):
+    with pytest.raises(ExportError, match=r"in Gated \(test_custom_models.py, line \d+\).*raw"):
         tflite_model(made.unfolded, (1, 3, 8, 12), ["scores"], [0], integer=True)
 
 

@@ -1,13 +1,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekd.core.errors import RunError
-from edgekd.run.directory import Asked, RunFolder, default_folder
+from edgekd.run.directory import Asked, RunDirectory, default_folder
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    known: dict[str, Any]
+    act: Callable[[Path], Any]
+
+    def inputs(self) -> dict[str, Any]:
+        return self.known
+
+    def work(self, folder: Path) -> None:
+        self.act(folder)
+
+
+def step(inputs: dict[str, Any], work: Callable[[Path], Any]) -> Step:
+    return Step("one", inputs, work)
 
 
 class Work:
@@ -28,8 +47,8 @@ class Work:
 def test_a_finished_stage_is_skipped_and_its_checkpoint_removed(tmp_path: Path) -> None:
     work = Work()
     for _ in range(2):
-        with RunFolder(tmp_path) as run:
-            folder = run.stage("one", {"x": 1}, work)
+        with RunDirectory(tmp_path) as run:
+            folder = run.complete(step({"x": 1}, work))
     assert work.runs == 1
     assert sorted(p.name for p in folder.iterdir()) == [
         ".edgekd",
@@ -45,8 +64,8 @@ def test_other_inputs_start_the_stage_afresh_and_leave_what_others_put_there(
 ) -> None:
     work = Work()
     notes = {"notes.txt", "figures/plot.txt", ".hidden"}
-    with RunFolder(tmp_path) as run:
-        folder = run.stage("one", {"x": 1}, work)
+    with RunDirectory(tmp_path) as run:
+        folder = run.complete(step({"x": 1}, work))
         (folder / "figures").mkdir()
         for name in notes:
             (folder / name).write_text("mine")
@@ -56,7 +75,7 @@ def test_other_inputs_start_the_stage_afresh_and_leave_what_others_put_there(
             assert not (place / "a.txt").exists()
             (place / "c.txt").write_text("c")
 
-        run.stage("one", {"x": 2}, other)
+        run.complete(step({"x": 2}, other))
         run.discard("one")
     assert work.runs == 1
     left = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
@@ -65,12 +84,12 @@ def test_other_inputs_start_the_stage_afresh_and_leave_what_others_put_there(
 
 
 def test_an_interrupted_stage_keeps_what_lay_there_before(tmp_path: Path) -> None:
-    with RunFolder(tmp_path) as run:
-        folder = run.stage("one", {"x": 1}, Work())
+    with RunDirectory(tmp_path) as run:
+        folder = run.complete(step({"x": 1}, Work()))
         (folder / "notes.txt").write_text("mine")
         with pytest.raises(KeyboardInterrupt):
-            run.stage("one", {"x": 2}, Work(dies=True))
-        run.stage("one", {"x": 3}, lambda _folder: None)
+            run.complete(step({"x": 2}, Work(dies=True)))
+        run.complete(step({"x": 3}, lambda _folder: None))
         done = json.loads((folder / "done.json").read_text())
     assert done["outputs"] == {}
     assert (folder / "notes.txt").read_text() == "mine"
@@ -81,16 +100,16 @@ def test_a_folder_of_others_is_refused_and_stays_as_it_is(tmp_path: Path) -> Non
     (tmp_path / "distill").mkdir()
     (tmp_path / "distill" / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="'distill' and was not made by EdgeKD"):
-        RunFolder(tmp_path)
+        RunDirectory(tmp_path)
     assert [p.name for p in tmp_path.rglob("*")] == ["distill", "thesis.tex"]
 
 
 def test_a_folder_of_others_inside_a_run_is_refused(tmp_path: Path) -> None:
-    with RunFolder(tmp_path) as run:
+    with RunDirectory(tmp_path) as run:
         (tmp_path / "one").mkdir()
         (tmp_path / "one" / "thesis.tex").write_text("years of work")
         with pytest.raises(RunError, match="was not made by EdgeKD"):
-            run.stage("one", {}, Work())
+            run.complete(step({}, Work()))
         with pytest.raises(RunError, match="was not made by EdgeKD"):
             run.discard("one")
     assert (tmp_path / "one" / "thesis.tex").read_text() == "years of work"
@@ -98,13 +117,13 @@ def test_a_folder_of_others_inside_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_of_a_version_without_markers_goes_on(tmp_path: Path) -> None:
     work = Work()
-    with RunFolder(tmp_path) as run:
-        run.stage("one", {"x": 1}, work)
+    with RunDirectory(tmp_path) as run:
+        run.complete(step({"x": 1}, work))
     for marker in tmp_path.rglob(".edgekd"):
         marker.unlink()
-    with RunFolder(tmp_path) as run:
-        run.stage("one", {"x": 1}, work)
-        run.stage("one", {"x": 2}, work)
+    with RunDirectory(tmp_path) as run:
+        run.complete(step({"x": 1}, work))
+        run.complete(step({"x": 2}, work))
     assert work.runs == 2
 
 
@@ -116,7 +135,7 @@ def test_a_file_that_merely_goes_by_our_name_does_not_make_a_folder_ours(
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "inputs.json").write_text('{"hash": "x", "inputs": {}}')
     with pytest.raises(RunError, match="was not made by EdgeKD"):
-        RunFolder(tmp_path)
+        RunDirectory(tmp_path)
 
 
 ASKED = Asked(command="compress", data="/data/boats", target="jetson", recipe="r1")
@@ -126,20 +145,20 @@ ASKED = Asked(command="compress", data="/data/boats", target="jetson", recipe="r
     "changed", [{"data": "/data/cars"}, {"target": "android"}, {"command": "train"}]
 )
 def test_a_run_on_other_data_is_not_overwritten(tmp_path: Path, changed: dict[str, str]) -> None:
-    with RunFolder(tmp_path, ASKED):
+    with RunDirectory(tmp_path, ASKED):
         pass
     with pytest.raises(RunError, match="holds a run of `edgekd compress` on /data/boats"):
-        RunFolder(tmp_path, replace(ASKED, **changed))
-    with RunFolder(tmp_path, ASKED) as same:
+        RunDirectory(tmp_path, replace(ASKED, **changed))
+    with RunDirectory(tmp_path, ASKED) as same:
         assert same.continues
-    with RunFolder(tmp_path, replace(ASKED, recipe="r2")) as other:
+    with RunDirectory(tmp_path, replace(ASKED, recipe="r2")) as other:
         assert not other.continues
 
 
 def test_runs_get_a_folder_of_their_own(tmp_path: Path) -> None:
     def place(asked: Asked) -> str:
         folder = default_folder(asked, tmp_path)
-        with RunFolder(folder, asked):
+        with RunDirectory(folder, asked):
             return folder.name
 
     assert place(ASKED) == "boats-jetson"
@@ -158,40 +177,40 @@ def test_runs_get_a_folder_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["change", "remove", "done"])
 def test_a_damaged_stage_is_not_believed(tmp_path: Path, damage: str) -> None:
     work = Work()
-    with RunFolder(tmp_path) as run:
-        folder = run.stage("one", {}, work)
+    with RunDirectory(tmp_path) as run:
+        folder = run.complete(step({}, work))
         if damage == "change":
             (folder / "a.txt").write_text("b")
         elif damage == "remove":
             (folder / "b.txt").unlink()
         else:
             (folder / "done.json").write_text('{"inputs": ')
-        run.stage("one", {}, work)
+        run.complete(step({}, work))
     assert work.runs == 2
 
 
 def test_an_interrupted_stage_keeps_its_checkpoint_for_the_same_inputs_only(tmp_path: Path) -> None:
-    with RunFolder(tmp_path) as run, pytest.raises(KeyboardInterrupt):
-        run.stage("one", {"x": 1}, Work(dies=True))
+    with RunDirectory(tmp_path) as run, pytest.raises(KeyboardInterrupt):
+        run.complete(step({"x": 1}, Work(dies=True)))
     assert not (tmp_path / "one" / "done.json").exists()
     seen = []
-    with RunFolder(tmp_path) as run:
-        run.stage("one", {"x": 1}, lambda f: seen.append((f / "checkpoint.pt").exists()))
-        run.stage("one", {"x": 2}, lambda f: seen.append((f / "checkpoint.pt").exists()))
+    with RunDirectory(tmp_path) as run:
+        run.complete(step({"x": 1}, lambda f: seen.append((f / "checkpoint.pt").exists())))
+        run.complete(step({"x": 2}, lambda f: seen.append((f / "checkpoint.pt").exists())))
     assert seen == [True, False]
 
 
 def test_only_one_process_holds_a_run(tmp_path: Path) -> None:
-    with RunFolder(tmp_path), pytest.raises(RunError, match="another edgekd process"):
-        RunFolder(tmp_path)
-    with RunFolder(tmp_path):
+    with RunDirectory(tmp_path), pytest.raises(RunError, match="another edgekd process"):
+        RunDirectory(tmp_path)
+    with RunDirectory(tmp_path):
         pass
 
 
 def test_events_say_what_happened(tmp_path: Path) -> None:
     for _ in range(2):
-        with RunFolder(tmp_path) as run:
-            run.stage("one", {}, Work())
+        with RunDirectory(tmp_path) as run:
+            run.complete(step({}, Work()))
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["started", "finished", "skipped"]
 
@@ -199,4 +218,4 @@ def test_events_say_what_happened(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x")
     with pytest.raises(RunError, match="cannot be used"):
-        RunFolder(tmp_path / "run")
+        RunDirectory(tmp_path / "run")

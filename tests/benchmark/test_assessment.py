@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.benchmark.assessment import TRAINED, Assessment
 from edgekd.config.device import load_device
 from edgekd.config.sections import BenchmarkSection
 from edgekd.core.types import Dataset, Detections, Precision, RunRecord, Task
 from edgekd.data.dataset import load
 from edgekd.report.html import render_html
-from edgekd.stages.benchmark import TRAINED, Assessment
 
 
 def truth(dataset: Dataset) -> dict[int, Detections]:
