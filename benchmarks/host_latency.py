@@ -19,8 +19,9 @@ import torch
 from edgekd.benchmark.on_board import Protocol, as_latency, measure
 from edgekd.board.transport import on_this_computer
 from edgekd.config.device import load_device
+from edgekd.core.results import Latency
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import Artifact, Format, Latency
+from edgekd.core.types import Artifact, Format
 from edgekd.data.demo.render import render_scene
 from edgekd.export.write import Graphs, export_files
 from edgekd.nets.card import Card, build

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgekd.core.types import DetectionMetrics
+from edgekd.core.results import DetectionMetrics
 from edgekd.report.record import from_json
 
 

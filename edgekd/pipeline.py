@@ -15,7 +15,7 @@ import torch
 from edgekd.benchmark.assessment import Assessment
 from edgekd.config.recipe import Recipe
 from edgekd.core.progress import Progress
-from edgekd.core.types import RunRecord
+from edgekd.core.results import RunRecord
 from edgekd.run.context import SAME, RunContext
 from edgekd.run.opening import open_run, open_training, with_smaller_student
 from edgekd.run.trained import Trained

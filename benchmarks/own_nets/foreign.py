@@ -27,8 +27,8 @@ from edgekd import pipeline
 from edgekd.config.recipe import Recipe, override
 from edgekd.core.files import write_atomic
 from edgekd.core.progress import PlainProgress
+from edgekd.core.results import RunRecord
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import RunRecord
 
 HERE = Path(__file__).resolve().parent
 AEROPLANE = 4

@@ -580,8 +580,9 @@ def _write_latencies(folder: Path) -> None:
     from edgekd.benchmark.kernels import Latencies, Reading, Readings, load_kernels
     from edgekd.benchmark.predict import engine_speed, kernel_fills
     from edgekd.config.device import load_device
+    from edgekd.core.results import Considered
     from edgekd.core.serialize import to_mapping
-    from edgekd.core.types import Considered, Format, Precision
+    from edgekd.core.types import Format, Precision
     from edgekd.run.student_search import Choice, keep_choice
 
     device = load_device("raspberry-pi-4")

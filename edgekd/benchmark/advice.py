@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edgekd.benchmark.predict import Outlook
-from edgekd.core.types import OperatorCost, Precision
+from edgekd.core.results import OperatorCost
+from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 
 WORTH = 0.2

@@ -18,25 +18,18 @@ from edgekd.config.device import Device
 from edgekd.config.sections import BenchmarkSection
 from edgekd.core.host import is_x86
 from edgekd.core.progress import Progress
-from edgekd.core.types import (
-    PEER,
-    Artifact,
+from edgekd.core.results import (
     Check,
     Comparison,
-    Dataset,
-    Detections,
     Exhibit,
-    Format,
     Interval,
     Latency,
     ModelRow,
     OperatorCost,
-    Precision,
-    Sample,
     Setback,
-    Task,
     reference_key,
 )
+from edgekd.core.types import PEER, Artifact, Dataset, Detections, Format, Precision, Sample, Task
 from edgekd.metrics.bootstrap import CONFIDENCE, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile import ModelOperators, read_operators

@@ -14,15 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.progress import Progress
+from edgekd.core.results import ClassificationMetrics, DetectionMetrics
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import (
-    ClassificationMetrics,
-    Dataset,
-    DetectionMetrics,
-    Detections,
-    Image,
-    Task,
-)
+from edgekd.core.types import Dataset, Detections, Image, Task
 from edgekd.data.image import letterbox, read_image, to_input
 from edgekd.data.placement import Placement, placed_detections
 from edgekd.metrics.classification import ClassificationEvaluator

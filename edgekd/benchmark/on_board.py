@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.board.logs import Timing, read_benchmark_model, read_trtexec
+from edgekd.board.logs import Timing
 from edgekd.board.state import BoardState, board_state, slowed, tegrastats_power
-from edgekd.board.transport import ANDROID_TEMPORARY, Workspace, last_line
+from edgekd.board.transport import Workspace, last_line
 from edgekd.core.errors import ModelError, RunError
+from edgekd.core.results import Basis, Latency
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import Basis, Latency
 from edgekd.modelfile.contract import read_contract
 from edgekd.standalone import standalone_file
 
@@ -32,26 +32,6 @@ BUSY_CPUS = 0.25
 
 UNSTABLE = 0.1
 """Share by which the 90th percentile may exceed the median before clocks are in doubt."""
-
-ANDROID_FACTS = (
-    ("getprop", "ro.product.model"),
-    ("getprop", "ro.soc.model"),
-    ("getprop", "ro.board.platform"),
-    ("getprop", "ro.build.version.release"),
-    ("dumpsys", "thermalservice"),
-    ("dumpsys", "battery"),
-    ("cat", "/sys/class/power_supply/battery/current_now"),
-    ("cat", "/sys/class/power_supply/battery/voltage_now"),
-    ("cat", "/proc/cpuinfo"),
-    ("cat", "/proc/meminfo"),
-    ("cat", "/proc/loadavg"),
-)
-
-
-ANDROID_CLOCKS = (
-    "for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do "
-    "echo $f $(cat $f 2>/dev/null); done"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +105,7 @@ def measure(work: Workspace, model: Path, protocol: Protocol) -> BoardMeasuremen
         "--runs", str(protocol.runs), "--seconds", str(protocol.seconds),
         *_push_with_contract(work, model),
     ]  # fmt: skip
-    found = _answer(work, command)
+    found = agent_answer(work, command)
     before, after = board_state(found["before"]), board_state(found["after"])
     seconds = np.array(found["inference_s"])
     timing = _timing(seconds, found)
@@ -146,107 +126,7 @@ def measure(work: Workspace, model: Path, protocol: Protocol) -> BoardMeasuremen
         before=before,
         after=after,
         invalid=slowed(before, after, found["tegrastats"]),
-        notes=_notes(timing, found["others_busy"], after),
-    )
-
-
-def measure_with_benchmark_model(
-    work: Workspace, model: Path, protocol: Protocol, program: Path | None, options: Sequence[str]
-) -> BoardMeasurement:
-    """Returns the latency of a ``.tflite`` file on Android, timed by TFLite's own program.
-
-    Args:
-        work: A folder on the device.
-        model: The file.
-        protocol: As everywhere.
-        program: ``benchmark_model`` for the device; None for one that lies in ``/data/local/tmp``.
-        options: Passed on to it, such as ``--use_gpu=true``.
-
-    Raises:
-        RunError: The device is out of reach, or the program fails or prints no time.
-        ModelError: The file is no ``.tflite``.
-    """
-    if model.suffix != ".tflite":
-        raise ModelError(f"{model}: benchmark_model runs .tflite files alone")
-    if program:
-        work.push(program, model)
-        work.run(["chmod", "+x", program.name])
-    else:
-        work.push(model)
-    before = _android_state(work)
-    command = [
-        f"./{program.name}" if program else f"{ANDROID_TEMPORARY}/benchmark_model",
-        f"--graph={model.name}",
-        f"--num_threads={protocol.threads}",
-        f"--warmup_runs={protocol.warmup}",
-        f"--num_runs={protocol.runs}",
-        f"--min_secs={protocol.seconds:g}",
-        "--report_peak_memory_footprint=true",
-        *options,
-    ]
-    done = work.run(command)
-    after = _android_state(work)
-    timing = read_benchmark_model(done.stdout + done.stderr)
-    return BoardMeasurement(
-        where=before.model,
-        runtime="tflite benchmark_model",
-        runtime_version="not told",
-        delegate=timing.delegate,
-        threads=protocol.threads,
-        timing=timing,
-        peak_bytes=timing.memory_bytes,
-        power_w=after.power_w,
-        before=before,
-        after=after,
-        invalid=slowed(before, after),
-        notes=(*timing.warnings, *_notes(timing, None, after)),
-    )
-
-
-def measure_with_trtexec(
-    work: Workspace, model: Path, protocol: Protocol, options: Sequence[str]
-) -> BoardMeasurement:
-    """Returns the latency of an ``.onnx`` file in TensorRT, timed by ``trtexec`` on a Jetson.
-
-    The engine is built there first, which may take minutes. Transfers are left out, so that
-    versions before 11 and since measure the same.
-
-    Args:
-        work: A folder on the board.
-        model: The file.
-        protocol: As everywhere; threads say nothing here.
-        options: Of precision, as the bundle names them for the board's version.
-
-    Raises:
-        RunError: The board is out of reach, has no trtexec, or that fails.
-        ModelError: The file is no ``.onnx``.
-    """
-    if model.suffix != ".onnx":
-        raise ModelError(f"{model}: trtexec builds engines of .onnx files alone")
-    work.push(_beside("agent.py"), model)
-    facts = _answer(work, [work.python, "agent.py", "facts"])
-    if "trtexec" not in facts:
-        raise RunError(f"{work.board}: no trtexec; it comes with JetPack in /usr/src/tensorrt/bin")
-    command = [
-        work.python, "agent.py", "watch", "--", facts["trtexec"], f"--onnx={model.name}",
-        f"--iterations={protocol.runs}", f"--duration={max(1, round(protocol.seconds))}", *options,
-    ]  # fmt: skip
-    found = _answer(work, command)
-    timing = read_trtexec(found["output"])
-    before, after = board_state(found["before"]), board_state(found["after"])
-    software = after.software or {}
-    return BoardMeasurement(
-        where=before.model,
-        runtime="tensorrt",
-        runtime_version=software.get("tensorrt") or software.get("libnvinfer-bin") or "not told",
-        delegate="gpu",
-        threads=1,
-        timing=timing,
-        power_w=tegrastats_power(found["tegrastats"]) or after.power_w,
-        before=before,
-        after=after,
-        invalid=slowed(before, after, found["tegrastats"]),
-        notes=(*timing.warnings, *_notes(timing, None, after)),
+        notes=timing_notes(timing, found["others_busy"], after),
     )
 
 
@@ -256,9 +136,9 @@ def probe(work: Workspace) -> tuple[dict[str, str], float]:
     Raises:
         RunError: The board is out of reach or has no Python.
     """
-    work.push(_beside("agent.py"))
-    facts: dict[str, str] = _answer(work, [work.python, "agent.py", "facts"])
-    copied = _answer(work, [work.python, "agent.py", "copy"])
+    work.push(standalone_file("agent.py"))
+    facts: dict[str, str] = agent_answer(work, [work.python, "agent.py", "facts"])
+    copied = agent_answer(work, [work.python, "agent.py", "copy"])
     return facts, copied["copied_bytes_s"] / 1e9
 
 
@@ -288,7 +168,7 @@ class BoardCompute:
                 named: dict[str, Any] = {str(index): item for index, item in enumerate(tensors)}
                 np.savez(stream, **named)
             self._work.push(given)
-            _answer(self._work, self._command)
+            agent_answer(self._work, self._command)
             self._work.pull("out.npz", found)
             with np.load(found) as archive:
                 count = len(archive.files) // len(tensors)
@@ -366,44 +246,27 @@ def _push_with_contract(work: Workspace, model: Path) -> list[str]:
     try:
         contract = read_contract(model)
     except ModelError:
-        work.push(_beside("agent.py"), model)
+        work.push(standalone_file("agent.py"), model)
         return []
     with tempfile.TemporaryDirectory() as staged:
         path = Path(staged) / "contract.json"
         path.write_text(json.dumps(to_mapping(contract)), encoding="utf-8")
-        work.push(_beside("agent.py"), model, _beside("decoder.py"), path)
+        work.push(standalone_file("agent.py"), model, standalone_file("decoder.py"), path)
     return ["--contract", path.name]
 
 
-def _beside(name: str) -> Path:
-    return standalone_file(name)
+def agent_answer(work: Workspace, command: Sequence[str]) -> dict[str, Any]:
+    """Returns the line of JSON that a command of ``agent.py`` ends with on a board.
 
-
-def _answer(work: Workspace, command: Sequence[str]) -> dict[str, Any]:
+    Raises:
+        RunError: It ends with none.
+    """
     done = work.run(command)
     try:
         found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError) as broken:
         raise RunError(f"{work.board}: agent.py gave no answer: {last_line(done)}") from broken
     return found
-
-
-def _android_state(work: Workspace) -> BoardState:
-    return board_state(probe_android(work))
-
-
-def probe_android(work: Workspace) -> dict[str, str]:
-    """Returns what a device without Python tells of itself: the same texts, asked one by one."""
-    facts: dict[str, str] = {}
-    for command in ANDROID_FACTS:
-        # What a vendor hides or lacks is left out: 1 and 255 are how the shell says so.
-        done = work.run(command, accepted=range(256))
-        key = command[1] if command[0] == "cat" else " ".join(command)
-        if done.returncode == 0 and done.stdout.strip():
-            facts[key] = done.stdout.strip()
-    clocks = work.run(["sh", "-c", ANDROID_CLOCKS], accepted=range(256))
-    facts |= dict(line.split(" ", 1) for line in clocks.stdout.splitlines() if " " in line)
-    return facts
 
 
 def _timing(seconds: np.ndarray[Any, Any], found: Mapping[str, Any]) -> Timing:
@@ -421,7 +284,8 @@ def _timing(seconds: np.ndarray[Any, Any], found: Mapping[str, Any]) -> Timing:
     )
 
 
-def _notes(timing: Timing, others: float | None, state: BoardState) -> tuple[str, ...]:
+def timing_notes(timing: Timing, others: float | None, state: BoardState) -> tuple[str, ...]:
+    """Returns what a reader has to know of a measurement: a busy board, times that drift."""
     notes = []
     if others is not None and others > BUSY_CPUS:
         notes.append(f"the board was busy: other processes kept {others:.1f} CPUs at work")

@@ -18,7 +18,8 @@ from edgekd.benchmark.kernels import (
     load_latencies,
 )
 from edgekd.config.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
-from edgekd.core.types import Basis, Format, Latency, Precision
+from edgekd.core.results import Basis, Latency
+from edgekd.core.types import Format, Precision
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
 
 WITHIN_90 = 1.645

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 
 from edgekd.bundle.contract import BundleContract, FileContract
 from edgekd.bundle.tensorrt import recommendation, trtexec_lines
-from edgekd.core.types import (
-    ClassificationMetrics,
-    DetectionMetrics,
-    Format,
-    Latency,
-    ModelRow,
-    Precision,
-    Task,
-)
+from edgekd.core.results import ClassificationMetrics, DetectionMetrics, Latency, ModelRow
+from edgekd.core.types import Format, Precision, Task
 
 
 def readme_text(

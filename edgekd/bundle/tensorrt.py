@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekd.core.types import Latency, ModelRow, Precision
+from edgekd.core.results import Latency, ModelRow
+from edgekd.core.types import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,9 @@ from edgekd.bundle.thresholds import ClassThreshold, best_thresholds
 from edgekd.core.errors import ModelError, RunError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.owned import files_in
+from edgekd.core.results import ModelRow
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import Artifact, Dataset, Detections, Image, ModelRow, Task
+from edgekd.core.types import Artifact, Dataset, Detections, Image, Task
 from edgekd.modelfile.contract import dump_contract, read_contract
 from edgekd.modelfile.labels import labels_text
 from edgekd.standalone import standalone_file

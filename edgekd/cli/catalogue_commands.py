@@ -38,7 +38,7 @@ def rules(as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(data: Path, target: str, out: Path, force: bool) -> None:
     """Write a commented recipe that fits a data set."""
-    from edgekd.commands.files import write_recipe
+    from edgekd.commands.init import write_recipe
 
     click.echo(write_recipe(data, target, out, force))
 

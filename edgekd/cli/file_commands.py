@@ -38,7 +38,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """MAP (or top-1) of exported files, each in its own runtime, here or on a board."""
-    from edgekd.commands.files import evaluate_files
+    from edgekd.commands.evaluate import evaluate_files
     from edgekd.core.serialize import to_mapping
 
     for path, metrics in evaluate_files(
@@ -160,7 +160,7 @@ def predict(
     model: Path, images: tuple[Path, ...], out: Path, min_score: float, as_json: bool
 ) -> None:
     """Detect in images (or folders of them): boxes drawn, and detections.json."""
-    from edgekd.commands.files import predict_images
+    from edgekd.commands.predict import predict_images
 
     found = predict_images(model, images, out, min_score, progress_for_terminal())
     if as_json:
@@ -187,7 +187,7 @@ def inspect(
     model: Path, target: str | None, delegates: tuple[str, ...], as_json: bool, as_sarif: bool
 ) -> None:
     """What a model file holds: contract, operators, precision, rules it breaks."""
-    from edgekd.commands.files import inspect_file, inspection_lines, inspection_sarif
+    from edgekd.commands.inspect import inspect_file, inspection_lines, inspection_sarif
 
     found = inspect_file(model, target, delegates)
     if as_sarif:
@@ -207,7 +207,7 @@ def inspect(
 @click.option("--json", "as_json", is_flag=True)
 def report(run: Path, as_json: bool, **limits: str | None) -> None:
     """Show a finished run's report again, or hold the run against other gates."""
-    from edgekd.commands.files import reopened_report
+    from edgekd.commands.report import reopened_report
     from edgekd.proof.prove import require_passed
     from edgekd.report.gates import require_gates
     from edgekd.report.record import to_json

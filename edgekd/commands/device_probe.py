@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import yaml
 
-from edgekd.benchmark.on_board import probe, probe_android
+from edgekd.benchmark.board_programs import probe_android
+from edgekd.benchmark.on_board import probe
 from edgekd.board.cores import WIDE, Cores, board_cores
 from edgekd.board.state import board_state
 from edgekd.board.transport import PYTHON, on_this_computer, over_adb, over_ssh

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd.benchmark.advice import operator_costs
+from edgekd.benchmark.board_programs import measure_with_benchmark_model, measure_with_trtexec
 from edgekd.benchmark.costs import CLASSES, work_of_all
 from edgekd.benchmark.kernels import (
     Latencies,
@@ -16,13 +17,7 @@ from edgekd.benchmark.kernels import (
     keep_reading,
     load_kernels,
 )
-from edgekd.benchmark.on_board import (
-    BoardMeasurement,
-    Protocol,
-    measure,
-    measure_with_benchmark_model,
-    measure_with_trtexec,
-)
+from edgekd.benchmark.on_board import BoardMeasurement, Protocol, measure
 from edgekd.benchmark.predict import (
     engine_speed,
     kernel_fills,
@@ -36,8 +31,9 @@ from edgekd.config.device import Device, load_device
 from edgekd.config.yaml import read_yaml
 from edgekd.core.errors import EdgeKDError, RecipeError, RunError
 from edgekd.core.files import sha256_of
+from edgekd.core.results import Latency, OperatorCost
 from edgekd.core.serialize import from_mapping
-from edgekd.core.types import Format, Latency, OperatorCost
+from edgekd.core.types import Format
 from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import try_out
 

@@ -12,19 +12,16 @@ from typing import Any
 
 import yaml
 
+from edgekd.config.learning import DistillSection, QuantizeSection, StudentSection, TeacherSection
 from edgekd.config.sections import (
     Augmentation,
     BenchmarkSection,
     DataSection,
-    DistillSection,
     ExportSection,
     GatesSection,
     InputSection,
     NetworkSection,
-    QuantizeSection,
     ReportSection,
-    StudentSection,
-    TeacherSection,
 )
 from edgekd.config.yaml import read_yaml
 from edgekd.core.errors import RecipeError

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from edgekd.config.learning import MethodChoice
 from edgekd.config.methods import METHODS
-from edgekd.config.sections import MethodChoice
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch

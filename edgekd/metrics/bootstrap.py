@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError, suggest
-from edgekd.core.types import Dataset, Detections, Interval
+from edgekd.core.results import Interval
+from edgekd.core.types import Dataset, Detections
 from edgekd.metrics.classification import true_ranks
 from edgekd.metrics.matching import THRESHOLDS, ClassMatches, match
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
-from edgekd.core.types import ClassificationMetrics
+from edgekd.core.results import ClassificationMetrics
 
 
 class ClassificationEvaluator:

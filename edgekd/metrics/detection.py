@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
-from edgekd.core.types import Boxes, Dataset, DetectionMetrics, Detections, Sample
+from edgekd.core.results import DetectionMetrics
+from edgekd.core.types import Boxes, Dataset, Detections, Sample
 
 MAX_DETECTIONS = 100
 """Detections that count in an image, over all classes, best first."""

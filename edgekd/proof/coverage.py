@@ -8,7 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from edgekd.core.types import Arithmetic, Check, Precision
+from edgekd.core.results import Check
+from edgekd.core.types import Arithmetic, Precision
 from edgekd.modelfile import Operator, read_operators
 from edgekd.modelfile.runner import session_options
 from edgekd.modelfile.tflite_graph import read_tflite

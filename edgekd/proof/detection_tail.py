@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core.results import Check
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import Artifact, Check
+from edgekd.core.types import Artifact
 from edgekd.modelfile.contract import read_contract
 from edgekd.modelfile.runner import OnnxRunner
 from edgekd.standalone import decoder

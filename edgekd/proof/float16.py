@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edgekd.core.types import Check
+from edgekd.core.results import Check
 from edgekd.modelfile.onnx_graph import load_onnx
 from edgekd.modelfile.runner import OnnxRunner
 from edgekd.proof.intermediates import run_in_memory

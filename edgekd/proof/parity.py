@@ -22,15 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.core.types import Check
+from edgekd.core.results import Check
+from edgekd.proof.alignment import Alignment, as_nchw, parameter_differences
 from edgekd.proof.arithmetic import gather, replay
-from edgekd.proof.integer_graph import (
-    Alignment,
-    IntegerGraph,
-    IntegerOperator,
-    as_nchw,
-    parameter_differences,
-)
+from edgekd.proof.integer_graph import IntegerGraph, IntegerOperator
 
 WITHIN_ONE = 0.999
 FLOAT_STEP = 1e-5

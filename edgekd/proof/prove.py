@@ -12,8 +12,10 @@ from torch.fx import GraphModule
 
 from edgekd.config.device import Device, load_device
 from edgekd.core.errors import ProofError
-from edgekd.core.types import Arithmetic, Artifact, Check, Format, Precision, arithmetic_of
+from edgekd.core.results import Check
+from edgekd.core.types import Arithmetic, Artifact, Format, Precision, arithmetic_of
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
+from edgekd.proof.alignment import Alignment, align
 from edgekd.proof.coverage import (
     check_asked_coverage,
     check_onnx_coverage,
@@ -21,7 +23,7 @@ from edgekd.proof.coverage import (
 )
 from edgekd.proof.detection_tail import check_tail
 from edgekd.proof.float16 import check_half_outputs, check_half_parameters
-from edgekd.proof.integer_graph import Alignment, IntegerGraph, align
+from edgekd.proof.integer_graph import IntegerGraph
 from edgekd.proof.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.proof.parity import (
     Group,

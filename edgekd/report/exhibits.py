@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image as Pictures
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import Detections, Exhibit, Image
+from edgekd.core.results import Exhibit
+from edgekd.core.types import Detections, Image
 from edgekd.report.draw import class_colour, draw_detections
 
 MIN_SCORE = 0.3

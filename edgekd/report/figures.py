@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.core.types import ClassificationMetrics, DetectionMetrics, Interval, Latency, Task
+from edgekd.core.results import ClassificationMetrics, DetectionMetrics, Interval, Latency
+from edgekd.core.types import Task
 
 Metrics = DetectionMetrics | ClassificationMetrics
 

@@ -9,16 +9,8 @@ from collections.abc import Callable, Iterator
 
 from edgekd.config.sections import GatesSection
 from edgekd.core.errors import GateError
-from edgekd.core.types import (
-    PEER,
-    Basis,
-    Gate,
-    Latency,
-    ModelRow,
-    Precision,
-    RunRecord,
-    Task,
-)
+from edgekd.core.results import Basis, Gate, Latency, ModelRow, RunRecord
+from edgekd.core.types import PEER, Precision, Task
 from edgekd.report import figures
 
 Verdict = tuple[bool, str]

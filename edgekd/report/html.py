@@ -10,7 +10,8 @@ from typing import Any
 
 import edgekd
 from edgekd.core.files import write_atomic
-from edgekd.core.types import PEER, Check, Latency, ModelRow, Precision, RunRecord
+from edgekd.core.results import Check, Latency, ModelRow, RunRecord
+from edgekd.core.types import PEER, Precision
 from edgekd.report import exhibits, figures, plots, table
 
 

@@ -16,7 +16,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from edgekd.core.files import cache_folder
-from edgekd.core.types import Considered, Latency, OperatorCost
+from edgekd.core.results import Considered, Latency, OperatorCost
 from edgekd.report.figures import METRIC_TITLES
 
 if TYPE_CHECKING:

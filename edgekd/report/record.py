@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import ClassificationMetrics, DetectionMetrics, RunRecord
+from edgekd.core.results import ClassificationMetrics, DetectionMetrics, RunRecord
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import (
+from edgekd.core.results import (
     Basis,
     ClassificationMetrics,
     Comparison,
@@ -15,8 +15,8 @@ from edgekd.core.types import (
     Latency,
     ModelRow,
     RunRecord,
-    Task,
 )
+from edgekd.core.types import Task
 from edgekd.report import figures
 
 

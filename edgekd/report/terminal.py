@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgekd.core.types import Check, Gate, RunRecord
+from edgekd.core.results import Check, Gate, RunRecord
 from edgekd.report import figures
 from edgekd.report.table import (
     ResultLine,

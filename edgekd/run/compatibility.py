@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekd.config.learning import DistillSection, MethodChoice
 from edgekd.config.methods import METHODS, MethodInfo
-from edgekd.config.sections import DistillSection, MethodChoice
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
 from edgekd.nets.card import Card

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from edgekd.config.device import Device
+from edgekd.config.learning import FitOptions, MethodChoice, QuantizeSection
 from edgekd.config.recipe import Recipe
-from edgekd.config.sections import FitOptions, MethodChoice, QuantizeSection
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.core.progress import Progress
 from edgekd.core.serialize import to_mapping

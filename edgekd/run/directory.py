@@ -24,8 +24,9 @@ from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RunError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.owned import MARKER, claim, clear, files_in, mark, marked
+from edgekd.core.results import RunRecord
 from edgekd.core.serialize import from_mapping, to_mapping
-from edgekd.core.types import Artifact, RunRecord
+from edgekd.core.types import Artifact
 from edgekd.report.record import from_json
 
 LOCK = ".lock"

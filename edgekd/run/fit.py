@@ -14,8 +14,8 @@ from torch import nn
 from torch.fx import GraphModule
 
 import edgekd
+from edgekd.config.learning import FitOptions, MethodChoice
 from edgekd.config.methods import METHODS
-from edgekd.config.sections import FitOptions, MethodChoice
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.data.loader import Batch, ViewStream

@@ -24,8 +24,9 @@ from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RecipeError, RunError
 from edgekd.core.files import write_atomic
 from edgekd.core.progress import Progress
+from edgekd.core.results import Considered
 from edgekd.core.serialize import from_mapping, to_mapping
-from edgekd.core.types import Artifact, Considered, Precision, Task
+from edgekd.core.types import Artifact, Precision, Task
 from edgekd.modelfile import read_operators
 from edgekd.nets.backbone import SCALES
 from edgekd.nets.card import SMALL_PIXELS, Card, build

@@ -17,8 +17,9 @@ import edgekd
 from edgekd.benchmark.assessment import TRAINED, Assessment, compared
 from edgekd.core.errors import RunError
 from edgekd.core.files import sha256_of, write_atomic
+from edgekd.core.results import Check, Exhibit, RunRecord, Setback
 from edgekd.core.serialize import from_mapping, to_mapping
-from edgekd.core.types import Artifact, Check, Exhibit, Format, RunRecord, Setback, Task
+from edgekd.core.types import Artifact, Format, Task
 from edgekd.nets import cost
 from edgekd.nets.card import Card, readable
 from edgekd.nets.outputs import network_outputs

@@ -17,16 +17,8 @@ from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe
 from edgekd.core.files import sha256_of
 from edgekd.core.progress import Progress
-from edgekd.core.types import (
-    PEER,
-    Artifact,
-    Dataset,
-    Detections,
-    InputContract,
-    RunRecord,
-    Sample,
-    Task,
-)
+from edgekd.core.results import RunRecord
+from edgekd.core.types import PEER, Artifact, Dataset, Detections, InputContract, Sample, Task
 from edgekd.data.dataset import with_classes
 from edgekd.data.image import letterbox, read_image
 from edgekd.modelfile.contract import read_contract

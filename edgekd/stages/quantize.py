@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.config.sections import FitOptions
+from edgekd.config.learning import FitOptions
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.quantize import graph as graphs

@@ -8,7 +8,7 @@ from typing import Any
 
 import edgekd
 from edgekd.core.files import write_atomic
-from edgekd.core.types import RunRecord
+from edgekd.core.results import RunRecord
 from edgekd.proof.prove import require_passed
 from edgekd.report.gates import judge, require_gates
 from edgekd.report.html import write_html

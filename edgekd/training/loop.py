@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgekd.config.sections import FitOptions
+from edgekd.config.learning import FitOptions
 from edgekd.core.errors import ModelError
 from edgekd.core.progress import Progress
 from edgekd.data.loader import Batch, ViewStream, batches

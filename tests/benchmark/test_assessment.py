@@ -11,7 +11,8 @@ import pytest
 from edgekd.benchmark.assessment import TRAINED, Assessment
 from edgekd.config.device import load_device
 from edgekd.config.sections import BenchmarkSection
-from edgekd.core.types import Dataset, Detections, Precision, RunRecord, Task
+from edgekd.core.results import RunRecord
+from edgekd.core.types import Dataset, Detections, Precision, Task
 from edgekd.data.dataset import load
 from edgekd.report.html import render_html
 

@@ -14,13 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 import edgekd.standalone.agent
+from edgekd.benchmark.board_programs import measure_with_benchmark_model, measure_with_trtexec
 from edgekd.benchmark.on_board import (
     BoardMeasurement,
     Protocol,
     as_latency,
     measure,
-    measure_with_benchmark_model,
-    measure_with_trtexec,
     measurement_lines,
 )
 from edgekd.board.logs import Timing

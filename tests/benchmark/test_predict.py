@@ -8,7 +8,8 @@ import pytest
 
 from edgekd.benchmark.predict import predict_latency
 from edgekd.config.device import Device, load_device
-from edgekd.core.types import Basis, Format, Precision
+from edgekd.core.results import Basis
+from edgekd.core.types import Format, Precision
 from edgekd.modelfile import ModelOperators, Operator, OperatorKind
 from edgekd.modelfile.operators import Geometry
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgekd.bundle.tensorrt import recommendation, trtexec_lines
-from edgekd.core.types import Basis, Latency, ModelRow, Precision
+from edgekd.core.results import Basis, Latency, ModelRow
+from edgekd.core.types import Precision
 
 BOTH = ["float.onnx", "float16.onnx", "int8.onnx"]
 

@@ -14,7 +14,8 @@ import edgekd.standalone
 from edgekd.bundle import write
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.core.errors import DataError, ModelError, RunError
-from edgekd.core.types import Basis, DetectionMetrics, Latency, ModelRow, Precision
+from edgekd.core.results import Basis, DetectionMetrics, Latency, ModelRow
+from edgekd.core.types import Precision
 
 PACKAGE = Path(edgekd.standalone.__file__).parent
 

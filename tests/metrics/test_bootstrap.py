@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgekd.core.errors import DataError
-from edgekd.core.types import Dataset, DetectionMetrics, Detections, Sample, Task
+from edgekd.core.results import DetectionMetrics
+from edgekd.core.types import Dataset, Detections, Sample, Task
 from edgekd.metrics.bootstrap import average_precision, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.detection import DetectionEvaluator
 from edgekd.metrics.matching import match

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError
-from edgekd.core.types import Dataset, DetectionMetrics, Detections, InputContract, Sample, Task
+from edgekd.core.results import DetectionMetrics
+from edgekd.core.types import Dataset, Detections, InputContract, Sample, Task
 from edgekd.data.dataset import load
 from edgekd.data.image import letterbox
 from edgekd.metrics.detection import DetectionEvaluator

@@ -30,8 +30,9 @@ from edgekd.nets.card import Card, OwnCard
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.own import OwnNet, load_state
 from edgekd.nets.tap import TappedNet
+from edgekd.proof.alignment import Alignment, align, parameter_differences
 from edgekd.proof.float16 import check_half_outputs, check_half_parameters
-from edgekd.proof.integer_graph import Alignment, IntegerGraph, align, parameter_differences
+from edgekd.proof.integer_graph import IntegerGraph
 from edgekd.proof.intermediates import tflite_intermediates
 from edgekd.proof.parity import check_operators
 from edgekd.proof.prove import Placements, prove

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from edgekd.config.device import load_device
 from edgekd.config.sections import ExportSection
 from edgekd.core.errors import RecipeError
-from edgekd.core.types import Artifact, Check, Task
+from edgekd.core.results import Check
+from edgekd.core.types import Artifact, Task
 from edgekd.export.write import Graphs, export_files
 from edgekd.nets.card import Card, OwnCard
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.own import OwnNet
 from edgekd.nets.tap import TappedNet
-from edgekd.proof.integer_graph import align, parameter_differences
+from edgekd.proof.alignment import align, parameter_differences
 from edgekd.proof.prove import Placements, prove
 from edgekd.proof.read_onnx import onnx_integer_graph
 from edgekd.proof.read_torch import integer_graph

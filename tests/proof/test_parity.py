@@ -14,9 +14,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
-from edgekd.core.types import Arithmetic, Check
+from edgekd.core.results import Check
+from edgekd.core.types import Arithmetic
+from edgekd.proof.alignment import align, parameter_differences
 from edgekd.proof.arithmetic import replay
-from edgekd.proof.integer_graph import IntegerGraph, align, parameter_differences
+from edgekd.proof.integer_graph import IntegerGraph
 from edgekd.proof.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.proof.parity import check_end_to_end, check_operators, check_parameters
 from edgekd.proof.read_onnx import onnx_integer_graph

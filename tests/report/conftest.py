@@ -6,21 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image as Pictures
 
-from edgekd.core.types import (
+from edgekd.core.results import (
     Basis,
     Check,
     ClassificationMetrics,
     Comparison,
     DetectionMetrics,
-    Detections,
     Exhibit,
     Interval,
     Latency,
     ModelRow,
-    Precision,
     RunRecord,
-    Task,
 )
+from edgekd.core.types import Detections, Precision, Task
 
 CLASSES = ("person", "car", "bicycle", "other vehicle")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pictures
 
-from edgekd.core.types import Detections, Exhibit
+from edgekd.core.results import Exhibit
+from edgekd.core.types import Detections
 from edgekd.report.draw import class_colour
 from edgekd.report.exhibits import Gallery, gallery
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.core.types import Interval
+from edgekd.core.results import Interval
 from edgekd.report import figures
 
 

@@ -9,16 +9,15 @@ import pytest
 from edgekd.config.sections import GatesSection
 from edgekd.config.units import milliseconds, points, size_bytes
 from edgekd.core.errors import GateError, RecipeError
-from edgekd.core.types import (
+from edgekd.core.results import (
     Basis,
     ClassificationMetrics,
     DetectionMetrics,
     Latency,
     ModelRow,
-    Precision,
     RunRecord,
-    Task,
 )
+from edgekd.core.types import Precision, Task
 from edgekd.report.gates import judge, require_gates, shipped
 
 

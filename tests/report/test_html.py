@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import OperatorCost, Precision, RunRecord
+from edgekd.core.results import OperatorCost, RunRecord
+from edgekd.core.types import Precision
 from edgekd.report.html import render_html, write_html
 
 HOSTILE = "<script>alert('$x$')</script>"

@@ -5,7 +5,8 @@ from xml.dom.minidom import parseString
 
 import pytest
 
-from edgekd.core.types import Basis, Latency, OperatorCost, Precision
+from edgekd.core.results import Basis, Latency, OperatorCost
+from edgekd.core.types import Precision
 from edgekd.report import plots
 
 CURVES = [{"step": 0.0, "loss": 2.0, "term/box": 1.0}, {"step": 9.0, "loss": 1.0, "map": 0.3}]

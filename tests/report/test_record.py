@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import Check, ClassificationMetrics, Detections, ModelRow, RunRecord
+from edgekd.core.results import Check, ClassificationMetrics, ModelRow, RunRecord
+from edgekd.core.types import Detections
 from edgekd.report.record import from_json, to_json
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from edgekd.core.errors import RunError
-from edgekd.core.types import RunRecord
+from edgekd.core.results import RunRecord
 from edgekd.report.terminal import print_report
 
 

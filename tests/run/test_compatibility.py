@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgekd.config.sections import DistillSection
+from edgekd.config.learning import DistillSection
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
 from edgekd.nets.card import Card, OwnCard

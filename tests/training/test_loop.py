@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgekd.config.sections import Augmentation, FitOptions
+from edgekd.config.learning import FitOptions
+from edgekd.config.sections import Augmentation
 from edgekd.core.errors import ModelError
 from edgekd.core.progress import SilentProgress
 from edgekd.data.dataset import load

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.commands.files import write_recipe
+from edgekd.commands.init import write_recipe
 from edgekd.config.recipe import load_recipe
 from edgekd.core.errors import DataError
 from edgekd.core.types import Task

@@ -1,0 +1,53 @@
+"""A commented recipe that fits a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.config.device import load_device
+from edgekd.config.learning import DEFAULT_METHODS
+from edgekd.config.methods import METHODS
+from edgekd.config.recipe import dump_recipe, override
+from edgekd.core.errors import (
+    RecipeError,
+)
+from edgekd.core.files import write_atomic
+from edgekd.core.types import (
+    FAMILIES,
+)
+from edgekd.data.dataset import recognise
+from edgekd.run.inputs import fitted_recipe
+
+
+def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
+    """Writes a recipe that fits a data set, every default spelt out; returns what to do next.
+
+    Raises:
+        RecipeError: ``out`` exists and ``force`` is not set.
+        DataError: The data set is not recognised.
+    """
+    device = load_device(target)
+    if out.exists() and not force:
+        raise RecipeError(f"{out}: exists; use --force to replace it, or --out for another name")
+    fitted, train = fitted_recipe(data.resolve())
+    methods = fitted.distill.methods
+    if methods is None:
+        methods = {name: METHODS[name].weight for name in DEFAULT_METHODS[train.task]}
+    named = str(Path(target).resolve()) if target.endswith((".yaml", ".yml")) else device.id
+    recipe = override(fitted, {"target": named, "distill.methods": methods})
+    header = (
+        f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
+        f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
+        "# Every key is shown with its default; unknown keys are errors. What they mean:\n"
+        "#   input        pixels the network sees, multiples of 32; more finds smaller objects\n"
+        "#   teacher      checkpoint of `edgekd train`\n"
+        "#   distill      method: weight beside the task loss; baseline: also without the teacher\n"
+        "#   quantize     mode qat or ptq; float_control is the yardstick of every int8 figure\n"
+        "#   benchmark    latency protocol and number of bootstrap resamples\n"
+    )
+    write_atomic(out, header + dump_recipe(recipe))
+    return (
+        f"{out} written. Next: edgekd train --recipe {out} --student {FAMILIES[train.task]}-m "
+        f"--out runs/teacher, then edgekd compress --recipe {out} "
+        "--teacher runs/teacher/train/student.safetensors"
+    )
