@@ -337,7 +337,7 @@ def _use_calibration(path: Path) -> None:
     """Predicts with the latencies that a board's owner measured."""
     from edgekd.benchmark.predict import predict_latency
     from edgekd.config.device import load_device
-    from edgekd.modelfile import read_operators
+    from edgekd.modelfile.read import read_operators
 
     root = next(folder for folder in path.parents if (folder / ".root").exists())
     os.environ["XDG_DATA_HOME"] = str(root)

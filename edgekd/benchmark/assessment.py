@@ -32,8 +32,9 @@ from edgekd.core.results import (
 from edgekd.core.types import PEER, Artifact, Dataset, Detections, Format, Precision, Sample, Task
 from edgekd.metrics.bootstrap import CONFIDENCE, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
-from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import peak_memory
+from edgekd.modelfile.operators import ModelOperators
+from edgekd.modelfile.read import read_operators
 
 TRAINED = "trained-int8"
 """Key of the predictions of the fake-quantized graph, which has no row of its own."""

@@ -20,7 +20,7 @@ from edgekd.benchmark.kernels import (
 from edgekd.config.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
 from edgekd.core.results import Basis, Latency
 from edgekd.core.types import Format, Precision
-from edgekd.modelfile import ModelOperators, Operator, OperatorKind
+from edgekd.modelfile.operators import ModelOperators, Operator, OperatorKind
 
 WITHIN_90 = 1.645
 """Standard deviations that hold nine of ten."""

@@ -13,8 +13,8 @@ from edgekd.core.errors import (
     RecipeError,
 )
 from edgekd.core.serialize import to_mapping
-from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import KEY, Contract, read_contract
+from edgekd.modelfile.read import read_operators
 from edgekd.rules.check import check_conformance
 from edgekd.rules.rule import Finding
 from edgekd.rules.sarif import sarif

@@ -34,8 +34,9 @@ from edgekd.core.files import sha256_of
 from edgekd.core.results import Latency, OperatorCost
 from edgekd.core.serialize import from_mapping
 from edgekd.core.types import Format
-from edgekd.modelfile import ModelOperators, read_operators
 from edgekd.modelfile.memory import try_out
+from edgekd.modelfile.operators import ModelOperators
+from edgekd.modelfile.read import read_operators
 
 LITERT = frozenset({"litert", "tflite-runtime", "tflite benchmark_model"})
 """Names of one runtime."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Shape = tuple[int, ...]
 
 
 UNANNOTATED = -2

@@ -18,9 +18,9 @@ from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.types import Artifact, Form, Format, InputContract, OutputContract, Precision
 from edgekd.export import onnx_file, tflite_file
 from edgekd.export.detection_tail import TAIL_OUTPUTS, with_detection_tail
-from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import Contract, Decoding, dump_contract
 from edgekd.modelfile.labels import onnx_labels, tflite_metadata
+from edgekd.modelfile.read import read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
 from edgekd.standalone import standalone_file

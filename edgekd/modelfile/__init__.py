@@ -1,10 +1,1 @@
-"""Reads exported files: what they compute, operator by operator, whatever the format."""
-
-from edgekd.modelfile.operators import (
-    ModelOperators,
-    Operator,
-    OperatorKind,
-    read_operators,
-)
-
-__all__ = ["ModelOperators", "Operator", "OperatorKind", "read_operators"]
+"""Model files read: operators, contract, labels, memory, and runtimes that run them."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgekd.core.errors import ModelError
-from edgekd.modelfile.operators import Shape
+from edgekd.core.types import Shape
 
 _CONTROL_FLOW = ("If", "Loop", "Scan")
 

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from edgekd.core.errors import ModelError
-from edgekd.core.types import Format, Precision
-
-Shape = tuple[int, ...]
+from edgekd.core.types import Format, Precision, Shape
 
 
 class OperatorKind(StrEnum):
@@ -119,30 +116,3 @@ class ModelOperators:
         for operator in self.operators:
             macs[operator.precision] += operator.macs
         return max(macs, key=lambda precision: macs[precision])
-
-
-def read_operators(path: Path) -> ModelOperators:
-    """Returns the operators of an ``.onnx`` or ``.tflite`` file.
-
-    Folded into their neighbours are what every runtime folds: constants, the Q/DQ pairs round an
-    int8 operator, and the ReLU, clipping or batch norm behind a convolution. The first dimension
-    of an input counts as 1 where the file leaves it open.
-
-    Raises:
-        ModelError: The file is missing, truncated, of another format, keeps its weights in another
-            file, has no static shapes, or its control flow depends on data.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        from edgekd.modelfile.onnx_operators import onnx_operators
-
-        model_format, operators = Format.ONNX, onnx_operators(path)
-    elif suffix == ".tflite":
-        from edgekd.modelfile.tflite_operators import tflite_operators
-
-        model_format, operators = Format.TFLITE, tflite_operators(path)
-    else:
-        raise ModelError(f"{path}: expected a model file ending in .onnx or .tflite")
-    return ModelOperators(
-        path=path, format=model_format, operators=operators, size_bytes=path.stat().st_size
-    )

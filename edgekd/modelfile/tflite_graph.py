@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import ModelError
-from edgekd.modelfile.operators import Shape
+from edgekd.core.types import Shape
 
 Generated: TypeAlias = Any  # Objects of the flatbuffer schema's generated module, which is untyped.
 

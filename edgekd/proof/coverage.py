@@ -10,7 +10,8 @@ import onnx
 
 from edgekd.core.results import Check
 from edgekd.core.types import Arithmetic, Precision
-from edgekd.modelfile import Operator, read_operators
+from edgekd.modelfile.operators import Operator
+from edgekd.modelfile.read import read_operators
 from edgekd.modelfile.runner import session_options
 from edgekd.modelfile.tflite_graph import read_tflite
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekd.config.device import Device
 from edgekd.core.errors import ModelError, RecipeError, suggest
-from edgekd.modelfile import read_operators
+from edgekd.modelfile.read import read_operators
 from edgekd.rules.rule import Finding, Level, apply_rules
 
 DELEGATES = {"gpu": ".tflite", "qnn": ".onnx"}

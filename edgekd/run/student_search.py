@@ -27,7 +27,7 @@ from edgekd.core.progress import Progress
 from edgekd.core.results import Considered
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Artifact, Precision, Task
-from edgekd.modelfile import read_operators
+from edgekd.modelfile.read import read_operators
 from edgekd.nets.backbone import SCALES
 from edgekd.nets.card import SMALL_PIXELS, Card, build
 from edgekd.nets.operators import network_operators

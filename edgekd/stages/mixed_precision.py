@@ -20,8 +20,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Format, Precision, Task
-from edgekd.modelfile import Operator, OperatorKind
-from edgekd.modelfile.operators import Geometry
+from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.nets.card import readable
 from edgekd.nets.outputs import network_outputs
 from edgekd.quantize import graph as graphs

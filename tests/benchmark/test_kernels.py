@@ -27,8 +27,7 @@ from edgekd.config.catalog import catalog_folder
 from edgekd.config.device import load_device
 from edgekd.core.errors import DeviceError
 from edgekd.core.types import Format, Precision
-from edgekd.modelfile import ModelOperators, Operator, OperatorKind
-from edgekd.modelfile.operators import Geometry
+from edgekd.modelfile.operators import Geometry, ModelOperators, Operator, OperatorKind
 
 SOURCES = Path(__file__).parents[2] / "benchmarks" / "latency"
 SPEED = Speed(gmacs=100.0, depthwise_gmacs=50.0, gb_s=10.0, call_us=6.0)

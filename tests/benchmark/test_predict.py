@@ -10,8 +10,7 @@ from edgekd.benchmark.predict import predict_latency
 from edgekd.config.device import Device, load_device
 from edgekd.core.results import Basis
 from edgekd.core.types import Format, Precision
-from edgekd.modelfile import ModelOperators, Operator, OperatorKind
-from edgekd.modelfile.operators import Geometry
+from edgekd.modelfile.operators import Geometry, ModelOperators, Operator, OperatorKind
 
 
 def layer(

@@ -18,8 +18,8 @@ from edgekd.config.recipe import load_recipe
 from edgekd.core.files import sha256_of
 from edgekd.core.progress import SilentProgress
 from edgekd.data.dataset import load
-from edgekd.modelfile import read_operators
 from edgekd.modelfile.contract import read_contract
+from edgekd.modelfile.read import read_operators
 from edgekd.report.record import from_json, to_json
 from edgekd.run.inputs import demo_recipe
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgekd.modelfile import ModelOperators, OperatorKind, read_operators
-from edgekd.modelfile.operators import Geometry
+from edgekd.modelfile.operators import Geometry, ModelOperators, OperatorKind
+from edgekd.modelfile.read import read_operators
 
 
 def product(shape: Geometry) -> int:

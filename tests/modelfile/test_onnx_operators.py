@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.core.errors import ModelError
 from edgekd.core.types import Format, Precision
-from edgekd.modelfile import OperatorKind, read_operators
+from edgekd.modelfile.operators import OperatorKind
+from edgekd.modelfile.read import read_operators
 
 
 def save(

@@ -7,7 +7,8 @@ import pytest
 
 from edgekd.core.errors import ModelError
 from edgekd.core.types import Format, Precision
-from edgekd.modelfile import OperatorKind, read_operators
+from edgekd.modelfile.operators import OperatorKind
+from edgekd.modelfile.read import read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.modelfile.tflite_operators import _CONTROL_FLOW, _KIND_OF
 

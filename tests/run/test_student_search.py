@@ -17,7 +17,8 @@ from edgekd.core.errors import ModelError, RecipeError, RunError
 from edgekd.core.progress import SilentProgress
 from edgekd.core.types import Format, Precision, Task
 from edgekd.data.demo.render import CLASSES
-from edgekd.modelfile import OperatorKind, read_operators
+from edgekd.modelfile.operators import OperatorKind
+from edgekd.modelfile.read import read_operators
 from edgekd.nets.card import Card, build
 from edgekd.nets.operators import network_operators
 from edgekd.run.student_search import Choice, fitted_to_budget, keep_choice, kept_choice
