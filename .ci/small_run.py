@@ -19,7 +19,7 @@ subprocess.run(
         "--qat-steps", "4", "--batch-size", "4", "--torch-device", "cpu", "--out", folder / target,
         "--set", "export.proof_images=4", "--set", "benchmark.bootstrap=100",
         "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
-        "--set", "quantize.calibration_images=8", "--set", "report.exhibits=2",
+        "--set", "quantize.calibration_images=8", "--set", "report.visualisations=2",
         "--set", "student.strides=[8,16]",
     ],
     check=True,

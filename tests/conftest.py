@@ -191,7 +191,7 @@ def finished_run(
         "--set", "export.proof_images=4", "--set", "benchmark.bootstrap=100",
         "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
         "--set", "quantize.calibration_images=8",
-        "--set", "report.exhibits=2", "--set", "student.strides=[8,16]",
+        "--set", "report.visualisations=2", "--set", "student.strides=[8,16]",
     ]  # fmt: skip
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -45,8 +45,8 @@ def seconds(context: RunContext, steps: int, folder: Path, *, taught: bool) -> f
     options = replace(context.recipe.distill.training, steps=steps, checkpoint_s=3600)
     began = time.monotonic()
     tapped = TappedNet(net, net.taps).train()
-    choices = context.methods if taught else {}
-    fit_student(context, tapped, choices, options, folder=folder, title="speed")
+    methods = context.methods if taught else {}
+    fit_student(context, tapped, methods, options, folder=folder, title="speed")
     return time.monotonic() - began
 
 

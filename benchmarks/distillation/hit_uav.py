@@ -193,7 +193,7 @@ def _recipe(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=[*SPLIT_TABLES, *RECIPES])
+    parser.add_argument("what", methods=[*SPLIT_TABLES, *RECIPES])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])

@@ -229,7 +229,7 @@ def small_run(data: Path, teacher: Path, cache: Path, out: Path) -> list[str]:
         "--set", "export.proof_images=3", "--set", "benchmark.bootstrap=100",
         "--set", "benchmark.runs=50", "--set", "benchmark.seconds=0",
         "--set", "quantize.calibration_images=4",
-        "--set", "report.exhibits=1", "--set", "student.strides=[8]",
+        "--set", "report.visualisations=1", "--set", "student.strides=[8]",
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgekd.benchmark.predict import Outlook
+from edgekd.benchmark.predict import LatencyModel
 from edgekd.core.results import OperatorCost
 from edgekd.core.types import Precision
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
@@ -15,7 +15,7 @@ WORTH = 0.2
 """Share of an operator's time from which on saving it is worth a word."""
 
 
-def operator_costs(operators: tuple[Operator, ...], known: Outlook) -> list[OperatorCost]:
+def operator_costs(operators: tuple[Operator, ...], known: LatencyModel) -> list[OperatorCost]:
     """Returns what every operator is predicted to take, dearest first."""
     times = known.by_operator(operators)
     found = [
@@ -33,7 +33,7 @@ def operator_costs(operators: tuple[Operator, ...], known: Outlook) -> list[Oper
     return sorted(found, key=lambda cost: -cost.ms)
 
 
-def _cheaper(operator: Operator, ms: float, known: Outlook) -> str:
+def _cheaper(operator: Operator, ms: float, known: LatencyModel) -> str:
     best, most = "", WORTH * ms
     for name, instead in _alternatives(operator, known):
         saved = ms - float(known.by_operator(instead).sum())
@@ -42,7 +42,9 @@ def _cheaper(operator: Operator, ms: float, known: Outlook) -> str:
     return best
 
 
-def _alternatives(operator: Operator, known: Outlook) -> Iterator[tuple[str, tuple[Operator, ...]]]:
+def _alternatives(
+    operator: Operator, known: LatencyModel
+) -> Iterator[tuple[str, tuple[Operator, ...]]]:
     """Yields simple changes of a network with the operators that would run instead."""
     shape, kind = operator.geometry, operator.kind
     converts = kind in (OperatorKind.QUANTIZE, OperatorKind.DEQUANTIZE)

@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.benchmark.advice import operator_costs
 from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.benchmark.on_board import Protocol, as_latency, measure
-from edgekd.benchmark.predict import outlook, predict_everywhere, predict_latency
+from edgekd.benchmark.predict import latency_model, predict_everywhere, predict_latency
 from edgekd.board.transport import on_this_computer
 from edgekd.config.device import Device
 from edgekd.config.sections import BenchmarkSection
@@ -21,12 +21,12 @@ from edgekd.core.progress import Progress
 from edgekd.core.results import (
     Check,
     Comparison,
-    Exhibit,
     Interval,
     Latency,
     ModelRow,
     OperatorCost,
-    Setback,
+    Regression,
+    SampleVisualisation,
     reference_key,
 )
 from edgekd.core.types import PEER, Artifact, Dataset, Detections, Format, Precision, Sample, Task
@@ -170,26 +170,26 @@ class Assessment:
             figure=f"{names[comparison.of]} minus {names[comparison.minus]} "
             f"{100 * interval.value:+.2f} points [{100 * interval.low:+.2f}, "
             f"{100 * interval.high:+.2f}] {comparison.metric}",
-            mark=f"within {100 * AGREEMENT:.1f} points, or the paired {100 * SURE:g} % interval "
-            "covers 0",
-            culprit=None if close or chance else comparison.of,
+            criterion=f"within {100 * AGREEMENT:.1f} points, or the paired {100 * SURE:g} % "
+            "interval covers 0",
+            failing_operator=None if close or chance else comparison.of,
         )
 
-    def exhibit(self, sample: Sample, keys: Sequence[str]) -> Exhibit:
+    def visualisation(self, sample: Sample, keys: Sequence[str]) -> SampleVisualisation:
         """Returns one image with its annotation and what the named rows detected in it."""
         truth = Detections(
             boxes=sample.boxes,
             scores=np.ones(len(sample.boxes), dtype=np.float32),
             labels=sample.labels,
         )
-        return Exhibit(
+        return SampleVisualisation(
             image=sample.path,
             classes=self.dataset.classes,
             truth=truth,
             detections={key: self.predictions[key][sample.image_id] for key in keys},
         )
 
-    def setbacks(self, of: str, minus: str, most: int) -> tuple[Setback, ...]:
+    def regressions(self, of: str, minus: str, most: int) -> tuple[Regression, ...]:
         """Returns the images that ``of`` answers worse than ``minus``, the worst first.
 
         Of a classifier those that are wrong now and were right.
@@ -203,22 +203,22 @@ class Assessment:
             lost = np.array([_lost_share(s, before, after) for s in self.dataset.samples])
         samples = self.dataset.samples
         worst = sorted(np.flatnonzero(lost > 0), key=lambda index: (-lost[index], index))[:most]
-        return tuple(self._setback(samples[i], of, minus, float(lost[i])) for i in worst)
+        return tuple(self._regression(samples[i], of, minus, float(lost[i])) for i in worst)
 
-    def _setback(self, sample: Sample, of: str, minus: str, lost: float) -> Setback:
+    def _regression(self, sample: Sample, of: str, minus: str, lost: float) -> Regression:
         after, before = (self.predictions[key][sample.image_id] for key in (of, minus))
         if self.dataset.task is Task.DETECTION:
-            exhibit = self.exhibit(sample, (minus, of))
+            visualisation = self.visualisation(sample, (minus, of))
             said = f"mAP of this image {100 * lost:.1f} points lower"
         else:
-            names, exhibit = self.dataset.classes, None
+            names, visualisation = self.dataset.classes, None
             said = (
                 f"{names[int(sample.labels[0])]}: {names[int(np.argmax(before))]} before, "
                 f"{names[int(np.argmax(after))]} after"
             )
-        return Setback(
-            image=sample.path, of=of, minus=minus, lost=lost, said=said, exhibit=exhibit,
-            frame=sample.frame,
+        return Regression(
+            image=sample.path, of=of, minus=minus, lost=lost, said=said,
+            visualisation=visualisation, frame=sample.frame,
         )  # fmt: skip
 
     def _interval(self, of: str, minus: str, confidence: float) -> Interval:
@@ -258,7 +258,7 @@ def _fair_here(artifact: Artifact) -> bool:
 
 def _operators(network: ModelOperators, device: Device) -> tuple[OperatorCost, ...]:
     """Returns what every operator that takes time is predicted to take, dearest first."""
-    known = outlook(device, network.format)
+    known = latency_model(device, network.format)
     if known is None:
         return ()
     return tuple(cost for cost in operator_costs(network.operators, known) if cost.ms > 0)

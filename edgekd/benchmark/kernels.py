@@ -75,7 +75,7 @@ class KernelSet:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class LatencySample:
     """One network's latency.
 
     Attributes:
@@ -97,7 +97,7 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Readings:
+class LatencySamples:
     """Latencies of one precision.
 
     Attributes:
@@ -109,7 +109,7 @@ class Readings:
     speed: Speed
     fills: Kernels
     error: float
-    networks: tuple[Reading, ...]
+    networks: tuple[LatencySample, ...]
 
     def __post_init__(self) -> None:
         check_figure("error", self.error)
@@ -118,8 +118,8 @@ class Readings:
         """Returns what is known after them."""
         if not self.networks:
             return known
-        work = np.array([reading.vector() for reading in self.networks])
-        times = np.array([reading.ms for reading in self.networks])
+        work = np.array([sample.vector() for sample in self.networks])
+        times = np.array([sample.ms for sample in self.networks])
         return known.learnt(self.speed, work, times, self.error)
 
 
@@ -141,7 +141,7 @@ class Latencies:
     threads: int
     statistic: Literal["median", "mean", "min"]
     source: str
-    precisions: dict[Precision, Readings]
+    precisions: dict[Precision, LatencySamples]
 
 
 def load_kernels(name: str) -> KernelSet:
@@ -180,8 +180,8 @@ def load_calibrations(device: str, kernels: str) -> list[Latencies]:
     return [latencies for latencies in found if latencies.kernels == kernels]
 
 
-def keep_reading(
-    device: str, about: Latencies, precision: Precision, reading: Reading
+def keep_sample(
+    device: str, about: Latencies, precision: Precision, sample: LatencySample
 ) -> tuple[Path, int]:
     """Adds a latency to one's own of a device, in place of an older one of the same network.
 
@@ -189,7 +189,7 @@ def keep_reading(
         device: Id of the profile.
         about: How it was measured; its ``precisions`` hold the readings' frame alone.
         precision: Of the network.
-        reading: The latency.
+        sample: The latency.
 
     Returns:
         The file, and how many networks of the precision it holds now.
@@ -198,14 +198,14 @@ def keep_reading(
         DeviceError: The file is malformed.
     """
     path = calibration_folder(device) / f"{about.id}.json"
-    frame, kept = about.precisions[precision], dict[Precision, Readings]()
-    older: tuple[Reading, ...] = ()
+    frame, kept = about.precisions[precision], dict[Precision, LatencySamples]()
+    older: tuple[LatencySample, ...] = ()
     if path.is_file():
         kept = dict(_read(path, Latencies).precisions)
         same = kept.get(precision)
         if same and (same.speed, same.fills) == (frame.speed, frame.fills):
-            older = tuple(one for one in same.networks if one.network != reading.network)
-    kept[precision] = replace(frame, networks=(*older, reading))
+            older = tuple(one for one in same.networks if one.network != sample.network)
+    kept[precision] = replace(frame, networks=(*older, sample))
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(to_mapping(replace(about, precisions=kept)), indent=1)
     write_atomic(path, text + "\n")

@@ -43,7 +43,7 @@ CPU_TRAFFIC = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class LatencyModel:
     """What is known of a runtime's costs on a device.
 
     Attributes:
@@ -101,7 +101,9 @@ class Outlook:
         return parts
 
 
-def outlook(device: Device, model_format: Format, *, threads: int | None = None) -> Outlook | None:
+def latency_model(
+    device: Device, model_format: Format, *, threads: int | None = None
+) -> LatencyModel | None:
     """Returns what is known of a format's runtime on a device; None where nothing is predicted.
 
     Efficiencies that the runtime's kernels have on other boards, then what latencies of the
@@ -134,7 +136,7 @@ def outlook(device: Device, model_format: Format, *, threads: int | None = None)
             calibrated[precision] += 0 if transfer else len(readings.networks)
         costs[precision] = known.at(engine_speed(device, runtime, precision, used))
         fills[precision] = kernel_fills(device, runtime, facts)
-    return Outlook(
+    return LatencyModel(
         costs=costs,
         fills=fills,
         folds=kernels.folds,
@@ -150,7 +152,7 @@ def predict_everywhere(model: ModelOperators) -> tuple[Latency, ...]:
     """Returns the latency on every profile that executes the file and predicts one, least first.
 
     Raises:
-        DeviceError: As `outlook`.
+        DeviceError: As `latency_model`.
     """
     found = (predict_latency(model, device) for device in list_devices())
     return tuple(sorted(filter(None, found), key=lambda latency: latency.median_ms))
@@ -172,12 +174,12 @@ def predict_latency(
         profile gives no peaks.
 
     Raises:
-        DeviceError: As `outlook`.
+        DeviceError: As `latency_model`.
     """
     runtime = device.runtimes.get(model.format)
     if runtime is None or model.precision not in runtime.precisions:
         return None
-    known = outlook(device, model.format, threads=threads)
+    known = latency_model(device, model.format, threads=threads)
     if known is None:
         return None
     median, low, high = known.interval(model.operators)
@@ -205,7 +207,7 @@ def _takes(convolution: Operator, folded: Operator) -> bool:
     return convolution.kind in kinds and convolution.input_shapes[:1] == folded.output_shapes[:1]
 
 
-def _note(known: Outlook, precision: Precision) -> str:
+def _note(known: LatencyModel, precision: Precision) -> str:
     count = known.calibrated[precision]
     if count == 0:
         return "uncalibrated"

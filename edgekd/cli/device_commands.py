@@ -131,9 +131,9 @@ def _ran(device: Device, runtime: Runtime) -> str:
 
 def _trust(device: Device, model_format: Format) -> str:
     """Returns what predictions of a format's latency rest on."""
-    from edgekd.benchmark.predict import outlook
+    from edgekd.benchmark.predict import latency_model
 
-    known = outlook(device, model_format)
+    known = latency_model(device, model_format)
     if known is None:
         return "not predicted: measure it"
     counts = [f"{count} {p.value}" for p, count in known.calibrated.items() if count]

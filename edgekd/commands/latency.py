@@ -12,16 +12,16 @@ from edgekd.benchmark.board_programs import measure_with_benchmark_model, measur
 from edgekd.benchmark.costs import CLASSES, work_of_all
 from edgekd.benchmark.kernels import (
     Latencies,
-    Reading,
-    Readings,
-    keep_reading,
+    LatencySample,
+    LatencySamples,
+    keep_sample,
     load_kernels,
 )
 from edgekd.benchmark.on_board import BoardMeasurement, Protocol, measure
 from edgekd.benchmark.predict import (
     engine_speed,
     kernel_fills,
-    outlook,
+    latency_model,
     predict_everywhere,
     predict_latency,
 )
@@ -119,7 +119,7 @@ def explain(model: Path, target: str, threads: int | None = None) -> list[Operat
         RecipeError: There is no prediction for the target.
     """
     device, network = load_device(target), read_operators(model)
-    known = outlook(device, network.format, threads=threads)
+    known = latency_model(device, network.format, threads=threads)
     if known is None:
         raise _unpredicted(device, network)
     return operator_costs(network.operators, known)
@@ -172,8 +172,8 @@ def calibrate(
             why = "; ".join(found.invalid) or "the program told no median"
             raise RunError(f"{found.where}: {why}: no latency to keep")
         _check_kernels(found, before, device, network.format)
-        about, reading = _reading(network, device, found, median)
-        path, count = keep_reading(device.id, about, network.precision, reading)
+        about, sample = _sample(network, device, found, median)
+        path, count = keep_sample(device.id, about, network.precision, sample)
         yield model, before.median_ms, median, path, count
 
 
@@ -198,16 +198,16 @@ def _check_kernels(
         )
 
 
-def _reading(
+def _sample(
     network: ModelOperators, device: Device, found: BoardMeasurement, median: float
-) -> tuple[Latencies, Reading]:
+) -> tuple[Latencies, LatencySample]:
     """Returns how a latency was measured, and the latency with its work."""
     runtime = device.runtimes[network.format]
     kernels = device.predictions[network.format].kernels
     facts = load_kernels(kernels).precisions[network.precision]
     fills = kernel_fills(device, runtime, facts)
     work = work_of_all(network.operators, fills).sum(0)
-    frame = Readings(
+    frame = LatencySamples(
         speed=engine_speed(device, runtime, network.precision, found.threads),
         fills=fills,
         error=CALIBRATION_ERROR,
@@ -224,12 +224,12 @@ def _reading(
         source="measured by edgekd devices calibrate",
         precisions={network.precision: frame},
     )
-    reading = Reading(
+    sample = LatencySample(
         network=f"{network.path.name} {sha256_of(network.path)[:12]}",
         ms=median,
         work={name: float(w) for name, w in zip(CLASSES, work, strict=True) if w},
     )
-    return about, reading
+    return about, sample
 
 
 def _unpredicted(device: Device, network: ModelOperators) -> RecipeError:

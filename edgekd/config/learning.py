@@ -119,7 +119,7 @@ class StudentSection:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MethodChoice:
+class MethodConfig:
     """One distillation method as a run uses it.
 
     Attributes:
@@ -164,7 +164,7 @@ class DistillSection:
         self.choices(["detection"])
         in_range("task_weight", self.task_weight, 0, 1e6)
 
-    def choices(self, cases: Sequence[str]) -> dict[str, MethodChoice]:
+    def choices(self, cases: Sequence[str]) -> dict[str, MethodConfig]:
         """Returns the methods with their weights and options.
 
         Args:
@@ -180,7 +180,7 @@ class DistillSection:
         for name, value in named.items():
             given = dict(value) if isinstance(value, dict) else {"weight": value}
             options = method_options(name, {k: v for k, v in given.items() if k != "weight"})
-            chosen[name] = MethodChoice(
+            chosen[name] = MethodConfig(
                 weight=given.get("weight", METHODS[name].weight), options=options
             )
         return chosen

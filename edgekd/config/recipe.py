@@ -6,6 +6,7 @@ writes. Nothing here imports torch, so a wrong recipe fails in the first second.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from edgekd.config.sections import (
 from edgekd.config.yaml import read_yaml
 from edgekd.core.errors import RecipeError
 from edgekd.core.serialize import from_mapping, to_mapping
+
+RENAMED = {
+    "report.exhibits": "report.visualisations",
+    "report.setbacks": "report.regressions",
+}
+"""Former name of a key → its name; for one release the former is read with a warning."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,8 +85,8 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: The file is missing, is not YAML, or a key or value is not legal.
     """
-    recipe = from_mapping(Recipe, read_yaml(path, RecipeError), str(path), RecipeError)
-    return _anchored(recipe, path.parent)
+    data = _with_current_names(read_yaml(path, RecipeError), str(path))
+    return _anchored(from_mapping(Recipe, data, str(path), RecipeError), path.parent)
 
 
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -87,7 +96,8 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         RecipeError: A key does not exist or a value is not legal there.
     """
     data = to_mapping(recipe)
-    for dotted, value in changes.items():
+    for given, value in changes.items():
+        dotted = _current_name(given, "command line")
         *sections, key = dotted.split(".")
         place = data
         for section in sections:
@@ -101,6 +111,33 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """Returns the recipe as YAML with every default spelt out."""
     return yaml.safe_dump(to_mapping(recipe), sort_keys=False, allow_unicode=True)
+
+
+def _with_current_names(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """Returns what a file holds, with keys that have been renamed under their names of today.
+
+    Raises:
+        RecipeError: A key is given under both names.
+    """
+    current = dict(data)
+    for former, name in RENAMED.items():
+        section, _, key = former.partition(".")
+        held = current.get(section)
+        if not isinstance(held, dict) or key not in held:
+            continue
+        new = _current_name(former, where).partition(".")[2]
+        if new in held:
+            raise RecipeError(f"{where}: {former} and {name} are one key; legal: {name} alone")
+        current[section] = {new if k == key else k: value for k, value in held.items()}
+    return current
+
+
+def _current_name(dotted: str, where: str) -> str:
+    """Returns the name of a key today, after a warning where it was given under a former one."""
+    name = RENAMED.get(dotted, dotted)
+    if name != dotted:
+        _logger.warning("%s: %s is called %s now; the former name goes", where, dotted, name)
+    return name
 
 
 def _anchored(recipe: Recipe, folder: Path) -> Recipe:

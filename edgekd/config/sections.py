@@ -225,9 +225,9 @@ class ReportSection:
     """What the report shows.
 
     Attributes:
-        exhibits: Validation images shown side by side.
-        setbacks: Validation images shown that int8 made worse.
+        visualisations: Validation images shown side by side.
+        regressions: Validation images shown that int8 made worse.
     """
 
-    exhibits: int = 6
-    setbacks: int = 4
+    visualisations: int = 6
+    regressions: int = 4

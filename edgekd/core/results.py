@@ -96,22 +96,22 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One proof of an exported file, with its mark.
+    """One proof of an exported file, with its criterion.
 
     Attributes:
         name: Such as ``parity/operators/tflite`` or ``coverage/onnx``.
-        passed: Whether the mark was reached.
+        passed: Whether the criterion was met.
         figure: What was measured, in one line.
-        mark: What was demanded, in one line.
-        culprit: First operator that breaks the mark, None where it passed.
+        criterion: What was demanded, in one line.
+        failing_operator: First operator that breaks the criterion, None where it passed.
         details: JSON-ready figures behind the line (histograms, islands, per operator).
     """
 
     name: str
     passed: bool
     figure: str
-    mark: str
-    culprit: str | None = None
+    criterion: str
+    failing_operator: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -202,7 +202,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exhibit:
+class SampleVisualisation:
     """One validation image and what several models saw in it, for the side-by-side plot."""
 
     image: Path
@@ -212,7 +212,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setback:
+class Regression:
     """One validation image that int8 answers worse than float does.
 
     Attributes:
@@ -222,7 +222,7 @@ class Setback:
         lost: Of the image's own mAP or, for a classifier, of the true class's probability; in
             [0, 1], above 0.
         said: What each of them answered, in one line.
-        exhibit: Both sets of detections; None for a classifier.
+        visualisation: Both sets of detections; None for a classifier.
         frame: Of the image in its file, where that holds many (IDX).
     """
 
@@ -231,7 +231,7 @@ class Setback:
     minus: str
     lost: float
     said: str
-    exhibit: Exhibit | None = None
+    visualisation: SampleVisualisation | None = None
     frame: int | None = None
 
     @property
@@ -269,7 +269,7 @@ class RunRecord:
         curves: Stage name → list of points ``{"step": …, "loss": …, "term/…": …, "map": …}``.
         checks: Every proof of every exported file.
         gates: What the recipe demands of a file that is to be released.
-        setbacks: Images that int8 made worse, the worst first.
+        regressions: Images that int8 made worse, the worst first.
         considered: Students that were considered for a latency budget.
         provenance: Recipe hash, versions, host, threads, data set and its problem counts, seconds
             a stage took.
@@ -283,10 +283,10 @@ class RunRecord:
     comparisons: tuple[Comparison, ...]
     checks: tuple[Check, ...]
     curves: dict[str, list[dict[str, float]]]
-    exhibits: tuple[Exhibit, ...]
+    visualisations: tuple[SampleVisualisation, ...]
     provenance: dict[str, str]
     gates: tuple[Gate, ...] = ()
-    setbacks: tuple[Setback, ...] = ()
+    regressions: tuple[Regression, ...] = ()
     considered: tuple[Considered, ...] = ()
 
     @property

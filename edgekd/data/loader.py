@@ -33,7 +33,7 @@ class Batch:
         ignore_labels: ``(B, M)`` class hidden there; -1 hides every class, `UNANNOTATED` every
             class from the annotation's loss alone.
         magnified: ``(B, C, H', W')``, the same views at a teacher's larger input, else None.
-        lesson: What a cache of teacher outputs holds about these views, else empty.
+        teacher_output: What a cache of teacher outputs holds about these views, else empty.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class Batch:
     ignore: Tensor
     ignore_labels: Tensor
     magnified: Tensor | None = None
-    lesson: tuple[Tensor, ...] = ()
+    teacher_output: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on ``device``."""
@@ -57,7 +57,7 @@ class Batch:
             move(self.ignore),
             move(self.ignore_labels),
             None if self.magnified is None else move(self.magnified),
-            tuple(move(t) for t in self.lesson),
+            tuple(move(t) for t in self.teacher_output),
         )
 
 
@@ -81,7 +81,7 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
         views: Number of different views of an image; epochs beyond repeat them. None for a new
             one every epoch.
         magnified: Height and width of the same view for a teacher.
-        lessons: Teacher outputs that go with the views.
+        teacher_outputs: Teacher outputs that go with the views.
         view_seed: Of what the views look like, where that is not `seed`: runs with other seeds can
             share views.
     """
@@ -93,11 +93,11 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
     seed: int
     views: int | None = None
     magnified: tuple[int, int] | None = None
-    lessons: Lessons | None = None
+    teacher_outputs: Lessons | None = None
     view_seed: int | None = None
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[View, tuple[NDArray[np.generic], ...]]:
-        """Returns the view of image ``index`` in ``epoch``, and the lesson about it."""
+        """Returns the view of image ``index`` in ``epoch``, and the teacher_output about it."""
         epoch, index = key
         number = epoch % self.views if self.views else epoch
         seed = self.seed if self.view_seed is None else self.view_seed
@@ -115,7 +115,7 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
             len(self.dataset.samples),
             self.magnified,
         )
-        return view, self.lessons.read(number, index) if self.lessons else ()
+        return view, self.teacher_outputs.read(number, index) if self.teacher_outputs else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +187,10 @@ def default_workers() -> int:
 
 
 def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Batch:
-    """Returns one padded batch of views and their lessons."""
+    """Returns one padded batch of views and their teacher_outputs."""
     views = [view for view, _ in items]
     magnified = [v.magnified for v in views if v.magnified is not None]
-    lessons = zip(*(lesson for _, lesson in items), strict=True)
+    teacher_outputs = zip(*(teacher_output for _, teacher_output in items), strict=True)
     return Batch(
         _images([v.image for v in views]),
         _pad([v.boxes for v in views], 0.0),
@@ -198,7 +198,7 @@ def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Ba
         _pad([v.ignore for v in views], 0.0),
         _pad([v.ignore_labels for v in views], -1),
         _images(magnified) if magnified else None,
-        tuple(torch.from_numpy(np.stack(part)) for part in lessons),
+        tuple(torch.from_numpy(np.stack(part)) for part in teacher_outputs),
     )
 
 

@@ -32,7 +32,7 @@ class LevelPair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Signal:
+class DistillationBatch:
     """One step's outputs of both networks. Nothing of the teacher carries a gradient.
 
     Detections cover the student's cells of the paired levels, finest level first; the teacher's are

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.batch_context import LevelPair, Objects, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
 from edgekd.distill.features import projectors
 from edgekd.distill.response import required
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, pairwise_iou
@@ -35,10 +35,10 @@ class ScoreWeightedLogits(nn.Module):
         super().__init__()
         self.gamma = gamma
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        student, teacher = _detections(signal)
-        return _score_loss(student.logits, teacher.logits, _visible(signal, teacher), self.gamma)
+        student, teacher = _detections(given)
+        return _score_loss(student.logits, teacher.logits, _visible(given, teacher), self.gamma)
 
 
 class ScoreWeightedBoxes(nn.Module):
@@ -51,10 +51,10 @@ class ScoreWeightedBoxes(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        student, teacher = _detections(signal)
-        return _box_loss(student.boxes, teacher.boxes, _certain(teacher, _visible(signal, teacher)))
+        student, teacher = _detections(given)
+        return _box_loss(student.boxes, teacher.boxes, _certain(teacher, _visible(given, teacher)))
 
 
 class DenseSoftLabels(nn.Module):
@@ -72,10 +72,10 @@ class DenseSoftLabels(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        student, teacher = _detections(signal)
-        visible = _visible(signal, teacher)
+        student, teacher = _detections(given)
+        visible = _visible(given, teacher)
         softened = (teacher.logits / self.temperature).sigmoid()
         divergence = _divergence(student.logits / self.temperature, softened) * visible
         mass = _best(teacher, visible).sum().clamp(min=1.0)
@@ -95,10 +95,10 @@ class DenseLogitMatching(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' detections."""
-        student, teacher = _detections(signal)
-        visible = _visible(signal, teacher)
+        student, teacher = _detections(given)
+        visible = _visible(given, teacher)
         weight = _best(teacher, visible)
         error = ((student.logits - teacher.logits).square() * visible).mean(-1)
         return (weight * error).sum() / weight.sum().clamp(min=1.0)
@@ -127,12 +127,12 @@ class Localization(nn.Module):
         super().__init__()
         self.valuable, self.overlap, self.min_score = valuable, overlap, min_score
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' detections, annotation's target and objects."""
-        student, teacher = _detections(signal)
-        target = required(signal.target, "what annotation asks of the cells")
-        objects = required(signal.objects, "the teacher's objects")
-        seen = _visible(signal, teacher).any(-1)
+        student, teacher = _detections(given)
+        target = required(given.target, "what annotation asks of the cells")
+        objects = required(given.objects, "the teacher's objects")
+        seen = _visible(given, teacher).any(-1)
         main = target.weights * seen
         valuable = self._overlap_with(objects, teacher) * seen * (target.weights == 0)
         return _box_loss(student.boxes, teacher.boxes, main) + self.valuable * _box_loss(
@@ -172,27 +172,27 @@ class CrossHead(nn.Module):
         self.projectors = projectors(pairs)
         self.gamma, self.box_weight = gamma, box_weight
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs the student's features, the teacher's detections and head."""
-        _, teacher = _detections(signal)
-        visible = _visible(signal, teacher)
-        crossed = self._crossed(signal)
+        _, teacher = _detections(given)
+        visible = _visible(given, teacher)
+        crossed = self._crossed(given)
         scores = _score_loss(crossed.logits, teacher.logits, visible, self.gamma)
         boxes = _box_loss(crossed.boxes, teacher.boxes, _certain(teacher, visible))
         return scores + self.box_weight * boxes
 
-    def _crossed(self, signal: Signal) -> DenseDetections:
+    def _crossed(self, given: DistillationBatch) -> DenseDetections:
         """Returns the head's detections at the student's cells, in the student's input pixels."""
-        head = required(signal.head, "the teacher's own head")
-        features = required(signal.student_features, "the student's features")
+        head = required(given.head, "the teacher's own head")
+        features = required(given.student_features, "the student's features")
         # Further features, if any, are compared with another teacher's, which has another head.
         outputs = [
             output
-            for index in range(len(signal.sizes))
+            for index in range(len(given.sizes))
             for output in head(index, self.projectors[index](features[index].float()))
         ]
-        image_height = signal.batch.images.shape[2]
-        return dense_detections(outputs, [image_height // height for height, _ in signal.sizes])
+        image_height = given.batch.images.shape[2]
+        return dense_detections(outputs, [image_height // height for height, _ in given.sizes])
 
 
 class TeacherBoxes(nn.Module):
@@ -217,11 +217,11 @@ class TeacherBoxes(nn.Module):
         self.min_score, self.soft, self.box_weight = min_score, soft, box_weight
         self.assigner = TaskAlignedAssigner()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs the student's detections and the teacher's objects."""
-        student = required(signal.student, "the student's detections")
-        objects = required(signal.objects, "the teacher's objects")
-        visible = _visible(signal, student)
+        student = required(given.student, "the student's detections")
+        objects = required(given.objects, "the teacher's objects")
+        visible = _visible(given, student)
         labels = torch.where(objects.scores >= self.min_score, objects.labels, -1)
         target = self._assign(student, objects.boxes, labels)
         score = _owner_score(target, objects)
@@ -245,17 +245,17 @@ class TeacherBoxes(nn.Module):
         )
 
 
-def _detections(signal: Signal) -> tuple[DenseDetections, DenseDetections]:
-    student = required(signal.student, "the student's detections")
-    teacher = required(signal.teacher, "the teacher's detections")
+def _detections(given: DistillationBatch) -> tuple[DenseDetections, DenseDetections]:
+    student = required(given.student, "the student's detections")
+    teacher = required(given.teacher, "the teacher's detections")
     return student, replace(teacher, logits=teacher.logits.detach(), boxes=teacher.boxes.detach())
 
 
-def _visible(signal: Signal, like: DenseDetections) -> Tensor:
+def _visible(given: DistillationBatch, like: DenseDetections) -> Tensor:
     """Returns ``(B, P, C)``, all True where the signal hides nothing."""
-    if signal.visible is None:
+    if given.visible is None:
         return torch.ones_like(like.logits, dtype=torch.bool)
-    return signal.visible
+    return given.visible
 
 
 def _best(teacher: DenseDetections, visible: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.response import required
 
 
@@ -30,14 +30,14 @@ def projectors(pairs: Sequence[LevelPair]) -> nn.ModuleList:
     )
 
 
-def paired_features(signal: Signal) -> list[tuple[Tensor, Tensor]]:
+def paired_features(given: DistillationBatch) -> list[tuple[Tensor, Tensor]]:
     """Returns the (student, teacher) features of each pair in float32, the teacher's detached.
 
     Raises:
         ValueError: The signal has none.
     """
-    ours = required(signal.student_features, "the student's features")
-    theirs = required(signal.teacher_features, "the teacher's features")
+    ours = required(given.student_features, "the student's features")
+    theirs = required(given.teacher_features, "the teacher's features")
     return [(s.float(), t.detach().float()) for s, t in zip(ours, theirs, strict=True)]
 
 
@@ -52,16 +52,16 @@ class FeatureMethod(nn.Module):
         super().__init__()
         self.projectors = projectors(pairs)
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' features."""
-        return torch.stack([self.compare(s, t) for s, t in self.aligned(signal)]).mean()
+        return torch.stack([self.compare(s, t) for s, t in self.aligned(given)]).mean()
 
-    def aligned(self, signal: Signal) -> list[tuple[Tensor, Tensor]]:
+    def aligned(self, given: DistillationBatch) -> list[tuple[Tensor, Tensor]]:
         """Returns (student, teacher) of each pair, both of the teacher's shape."""
         return [
             (_resized(projector(student), teacher), teacher)
             for projector, (student, teacher) in zip(
-                self.projectors, paired_features(signal), strict=True
+                self.projectors, paired_features(given), strict=True
             )
         ]
 
@@ -140,12 +140,10 @@ class MaskedGeneration(FeatureMethod):
         self.mask = mask
         self.generators = nn.ModuleList(_generator(pair.teacher_channels) for pair in pairs)
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' features."""
         terms = []
-        for generator, (student, teacher) in zip(
-            self.generators, self.aligned(signal), strict=True
-        ):
+        for generator, (student, teacher) in zip(self.generators, self.aligned(given), strict=True):
             kept = torch.rand_like(student[:, :1]) >= self.mask
             terms.append(_relative_error(generator(student * kept), teacher))
         return torch.stack(terms).mean()
@@ -164,10 +162,10 @@ class Attention(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' features."""
         terms = []
-        for student, teacher in paired_features(signal):
+        for student, teacher in paired_features(given):
             energy = teacher.square().mean(1, keepdim=True)
             ours = _resized(student.square().mean(1, keepdim=True), energy)
             difference = functional.normalize(ours.flatten(1)) - functional.normalize(

@@ -1,8 +1,8 @@
 """The modules of the distillation methods, by the names in `edgekd.config.methods`.
 
-A method is an ``nn.Module`` that takes a `Signal` and returns one scalar, unweighted. What it
-learns itself (projectors, say) it builds from the level pairs it is given. Adding a method is one
-class, one line here and one entry in `edgekd.config.methods`; nothing else changes.
+A method is an ``nn.Module`` that takes a `DistillationBatch` and returns one scalar, unweighted.
+What it learns itself (projectors, say) it builds from the level pairs it is given. Adding a method
+is one class, one line here and one entry in `edgekd.config.methods`; nothing else changes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.features import paired_features
 
 _SHORTEST = 1e-6
@@ -24,9 +24,9 @@ _SHORTEST = 1e-6
 class RelationMethod(nn.Module):
     """Mean over pairs of `compare` on pooled features."""
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' features."""
-        pairs = paired_features(signal)
+        pairs = paired_features(given)
         with torch.autocast(pairs[0][0].device.type, enabled=False):
             terms = [self.compare(s.mean((2, 3)), t.mean((2, 3))) for s, t in pairs]
         return torch.stack(terms).mean()

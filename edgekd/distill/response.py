@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 
 T = TypeVar("T")
 
@@ -44,11 +44,11 @@ class SoftLabels(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' class logits."""
         student, teacher = (
             functional.log_softmax(logits / self.temperature, dim=1)
-            for logits in _class_logits(signal)
+            for logits in _class_logits(given)
         )
         return _divergence(student, teacher).mean() * self.temperature**2
 
@@ -65,10 +65,10 @@ class RawOutputs(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' raw outputs."""
-        student = required(signal.student_outputs, "the student's raw outputs")
-        told = required(signal.teacher_outputs, "the raw outputs of the same network")
+        student = required(given.student_outputs, "the student's raw outputs")
+        told = required(given.teacher_outputs, "the raw outputs of the same network")
         teacher = [output.detach() for output in told]
         terms = [
             (ours - theirs).square().mean() / theirs.var(correction=0).clamp(min=1e-6)
@@ -90,9 +90,9 @@ class HardLabels(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' class logits."""
-        student, teacher = _class_logits(signal)
+        student, teacher = _class_logits(given)
         return functional.cross_entropy(student, teacher.argmax(dim=1))
 
 
@@ -109,9 +109,9 @@ class LogitMatching(nn.Module):
     def __init__(self, _pairs: Sequence[LevelPair]) -> None:
         super().__init__()
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' class logits."""
-        student, teacher = _class_logits(signal)
+        student, teacher = _class_logits(given)
         difference = student - teacher
         return (difference - difference.mean(dim=1, keepdim=True)).square().mean()
 
@@ -133,22 +133,22 @@ class DecoupledLabels(nn.Module):
         super().__init__()
         self.alpha, self.beta, self.temperature = alpha, beta, temperature
 
-    def forward(self, signal: Signal) -> Tensor:
+    def forward(self, given: DistillationBatch) -> Tensor:
         """Returns the loss; needs both networks' class logits and annotation."""
-        labels = signal.batch.labels[:, 0]
+        labels = given.batch.labels[:, 0]
         annotated = labels >= 0
         student, teacher = (
             _decoupled(logits[annotated] / self.temperature, labels[annotated])
-            for logits in _class_logits(signal)
+            for logits in _class_logits(given)
         )
         chosen, others = (_divergence(s, t) for s, t in zip(student, teacher, strict=True))
         total = (self.alpha * chosen + self.beta * others).sum()
         return total / annotated.sum().clamp(min=1) * self.temperature**2
 
 
-def _class_logits(signal: Signal) -> tuple[Tensor, Tensor]:
-    student = required(signal.student_logits, "the student's class logits")
-    teacher = required(signal.teacher_logits, "the teacher's class logits")
+def _class_logits(given: DistillationBatch) -> tuple[Tensor, Tensor]:
+    student = required(given.student_logits, "the student's class logits")
+    teacher = required(given.teacher_logits, "the teacher's class logits")
     return student.float(), teacher.detach().float()
 
 

@@ -9,23 +9,23 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from edgekd.config.learning import MethodChoice
+from edgekd.config.learning import MethodConfig
 from edgekd.config.methods import METHODS
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
 from edgekd.distill.align import averaged, brought, pair_levels, seen_part
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.methods import build_method
 from edgekd.nets.tap import Tapped
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, hidden_cells
 from edgekd.training.detection import DenseDetections, dense_detections
 from edgekd.training.task_loss import TaskLoss
-from edgekd.training.teacher_output import Head, Lesson, Objects, TeacherForm
+from edgekd.training.teacher_output import Head, Objects, TeacherForm, TeacherOutput
 
 
 class DistillationTask:
-    """Trains a student on annotation and on its teachers' lessons.
+    """Trains a student on annotation and on its teachers' outputs.
 
     The student may be a network, its fake-quantized graph, or anything else that maps images to
     ``(outputs, features)``: the same task serves distillation and QAT.
@@ -36,8 +36,8 @@ class DistillationTask:
             only its own decoder understands.
         channels: Of the student's features.
         teachers: What the teachers are.
-        lessons: What they say about a batch, one lesson a teacher.
-        choices: The methods, their weights beside the task loss and their options.
+        teacher_outputs: What they say about a batch, one teacher_output a teacher.
+        methods: The methods, their weights beside the task loss and their options.
         loss: The loss on annotation; None to learn from the teachers alone.
         task: What student and teachers do.
         seed: Of the initial weights of whatever the methods learn.
@@ -57,13 +57,13 @@ class DistillationTask:
         strides: Sequence[int],
         channels: Sequence[int],
         teachers: Sequence[TeacherForm],
-        lessons: Callable[[Batch], Sequence[Lesson]],
-        choices: Mapping[str, MethodChoice],
+        teacher_outputs: Callable[[Batch], Sequence[TeacherOutput]],
+        methods: Mapping[str, MethodConfig],
         loss: TaskLoss | None,
         task: Task,
         seed: int = 0,
     ) -> None:
-        for name in choices:
+        for name in methods:
             if task not in METHODS[name].tasks:
                 raise RecipeError(f"distillation method {name!r} does not serve {task}")
         self._strides, self._teachers = tuple(strides), tuple(teachers)
@@ -71,11 +71,11 @@ class DistillationTask:
         joined = [pair for pairs in self._pairs for pair in pairs]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            learnt = {name: build_method(name, c.options, joined) for name, c in choices.items()}
+            learnt = {name: build_method(name, c.options, joined) for name, c in methods.items()}
         self.model = nn.ModuleDict({"student": student, "methods": nn.ModuleDict(learnt)})
-        self._lessons, self._choices = lessons, dict(choices)
+        self._teacher_outputs, self._methods = teacher_outputs, dict(methods)
         self._loss, self._task = loss, task
-        needs = frozenset().union(*(METHODS[name].needs for name in choices))
+        needs = frozenset().union(*(METHODS[name].needs for name in methods))
         self._assigner = TaskAlignedAssigner() if "labels" in needs else None
 
     @property
@@ -87,46 +87,50 @@ class DistillationTask:
         """Returns the task's terms and one ``kd/<method>`` term a method, weighted."""
         student: Tapped = self.model["student"](batch.images)
         terms = self._loss(student[0], batch) if self._loss else {}
-        lessons = self._lessons(batch)
+        teacher_outputs = self._teacher_outputs(batch)
         learnt = self.model["methods"]
         with torch.autocast(batch.images.device.type, enabled=False):
-            signal = self._signal(student, lessons, batch)
-            for name, choice in self._choices.items():
-                terms[f"kd/{name}"] = choice.weight * learnt[name](signal)  # type: ignore[index]
+            given = self._distillation_batch(student, teacher_outputs, batch)
+            for name, choice in self._methods.items():
+                terms[f"kd/{name}"] = choice.weight * learnt[name](given)  # type: ignore[index]
         return terms
 
-    def _signal(self, student: Tapped, lessons: Sequence[Lesson], batch: Batch) -> Signal:
+    def _distillation_batch(
+        self, student: Tapped, teacher_outputs: Sequence[TeacherOutput], batch: Batch
+    ) -> DistillationBatch:
         outputs = tuple(o.float() for o in student[0])
         joined: list[LevelPair] = []
         ours: list[Tensor] = []
         theirs: list[Tensor] = []
-        for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True):
+        for form, pairs, teacher_output in zip(
+            self._teachers, self._pairs, teacher_outputs, strict=True
+        ):
             joined += pairs
             ours += [student[1][pair.student].float() for pair in pairs]
-            if lesson.features:
-                theirs += [self._feature(lesson, form, pair, student) for pair in pairs]
-        signal = Signal(
+            if teacher_output.features:
+                theirs += [self._feature(teacher_output, form, pair, student) for pair in pairs]
+        given = DistillationBatch(
             batch=batch,
             pairs=tuple(joined),
             student_features=tuple(ours),
             teacher_features=tuple(theirs),
-            objects=_joined_objects([x.objects for x in lessons if x.objects is not None]),
+            objects=_joined_objects([x.objects for x in teacher_outputs if x.objects is not None]),
         )
-        told = [lesson for lesson in lessons if lesson.outputs]
-        signal = replace(signal, student_outputs=outputs)
-        if told and "raw-outputs" in self._choices:
-            signal = replace(signal, teacher_outputs=_mean_outputs([x.outputs for x in told]))
+        told = [teacher_output for teacher_output in teacher_outputs if teacher_output.outputs]
+        given = replace(given, student_outputs=outputs)
+        if told and "raw-outputs" in self._methods:
+            given = replace(given, teacher_outputs=_mean_outputs([x.outputs for x in told]))
         if self._task is Task.CLASSIFICATION:
             logits = _mean_logits([x.outputs[0].float() for x in told]) if told else None
-            return replace(signal, student_logits=outputs[0], teacher_logits=logits)
+            return replace(given, student_logits=outputs[0], teacher_logits=logits)
         if not self._strides:
-            return signal
-        return self._dense_signal(signal, outputs, lessons)
+            return given
+        return self._dense_signal(given, outputs, teacher_outputs)
 
     def _feature(
-        self, lesson: Lesson, form: TeacherForm, pair: LevelPair, student: Tapped
+        self, teacher_output: TeacherOutput, form: TeacherForm, pair: LevelPair, student: Tapped
     ) -> Tensor:
-        feature = lesson.features[pair.teacher].float()
+        feature = teacher_output.features[pair.teacher].float()
         if not form.strides:
             return feature
         ours = student[1][pair.student]
@@ -134,25 +138,30 @@ class DistillationTask:
         return seen_part(feature, size, stride, form, pair.teacher)
 
     def _dense_signal(
-        self, signal: Signal, outputs: tuple[Tensor, ...], lessons: Sequence[Lesson]
-    ) -> Signal:
+        self,
+        given: DistillationBatch,
+        outputs: tuple[Tensor, ...],
+        teacher_outputs: Sequence[TeacherOutput],
+    ) -> DistillationBatch:
         """Returns the signal with the detections of student and teachers on the same cells."""
-        batch = signal.batch
+        batch = given.batch
         levels = self._levels()
         used = [outputs[2 * level + part] for level in levels for part in (0, 1)]
         student = dense_detections(used, [self._strides[level] for level in levels])
         sizes = tuple((o.shape[2], o.shape[3]) for o in used[::2])
         opinions = [
-            brought([o.float() for o in lesson.outputs], form, pairs, student, sizes)
-            for form, pairs, lesson in zip(self._teachers, self._pairs, lessons, strict=True)
-            if lesson.outputs and form.strides
+            brought([o.float() for o in teacher_output.outputs], form, pairs, student, sizes)
+            for form, pairs, teacher_output in zip(
+                self._teachers, self._pairs, teacher_outputs, strict=True
+            )
+            if teacher_output.outputs and form.strides
         ]
         known = (batch.ignore_labels != UNANNOTATED).unsqueeze(-1)
         hidden = hidden_cells(
             student.centres, batch.ignore * known, batch.ignore_labels, student.logits.shape[-1]
         )
         return replace(
-            signal,
+            given,
             student=student,
             teacher=averaged(opinions) if opinions else None,
             sizes=sizes,

@@ -167,9 +167,9 @@ def _check(
         passed=(share == 1.0 or kept > 0) and not islands,
         figure=f"{runtime}: {100 * share:.2f} % of {total / 1e6:.1f} M MACs in integer, "
         f"{len(islands)} float islands" + (f" beside {kept} operators kept so" if kept else ""),
-        mark="100 % of MACs in integer, no float island that the profile does not declare"
+        criterion="100 % of MACs in integer, no float island that the profile does not declare"
         if not kept
         else "no float operator but those that were trained so",
-        culprit=islands[0] if islands else None,
+        failing_operator=islands[0] if islands else None,
         details={"share": share, "macs": total, "islands": islands},
     )

@@ -48,7 +48,7 @@ def check_tail(artifact: Artifact, images: NDArray[np.uint8]) -> Check:
         passed=passed,
         figure=f"{found} detections in {len(images)} images, {differing} images differ; boxes "
         f"within {worst_box:.2g} px, scores within {worst_score:.2g}",
-        mark=f"the reference decoder's detections, boxes within {BOX_PX:g} px, scores within "
+        criterion=f"the reference decoder's detections, boxes within {BOX_PX:g} px, scores within "
         f"{SCORE:g}",
-        culprit=None if passed else "the detection tail",
+        failing_operator=None if passed else "the detection tail",
     )

@@ -32,8 +32,8 @@ def check_half_parameters(half: Path, whole: Path) -> Check:
         name=f"parity/parameters/{half.name}",
         passed=not wrong,
         figure=f"{len(given) - len(wrong)} of {len(given)} constants are float32's, rounded",
-        mark="every weight is the float32 one, rounded to nearest",
-        culprit=wrong[0] if wrong else None,
+        criterion="every weight is the float32 one, rounded to nearest",
+        failing_operator=wrong[0] if wrong else None,
     )
 
 
@@ -77,8 +77,8 @@ def check_half_outputs(half: Path, whole: Path, images: NDArray[np.float32]) -> 
         passed=passed,
         figure=f"ONNX Runtime: {100 * distances[worst]:.3f} % RMS from {whole.name} in {worst}, "
         f"{ratios[worst]:.2f} of what rounding costs there",
-        mark=f"every output within {MARK:g} of what rounding every value to float16 costs",
-        culprit=None if passed else worst,
+        criterion=f"every output within {MARK:g} of what rounding every value to float16 costs",
+        failing_operator=None if passed else worst,
         details={"relative_rms": distances, "relative_rms_of_rounding": costs},
     )
 

@@ -1,6 +1,6 @@
 """The proof that an exported file computes what was trained.
 
-Three questions, each with a mark:
+Three questions, each with a criterion:
 
 * *parameters*: are the numbers in the file the trained ones? Every one of them must be.
 * *operators*: fed with the runtime's own integers, does each operator give what exact arithmetic
@@ -31,9 +31,9 @@ WITHIN_ONE = 0.999
 FLOAT_STEP = 1e-5
 """What counts as one step in a float tensor, relative to its largest value."""
 MARGIN, LIMIT, STANDARD_ERRORS = 1.05, 1.25, 3.0
-"""Of the end-to-end mark. The trained graph's arithmetic is all but ONNX Runtime's, so that their
-distances to a third runtime are equal but for chance. A distance larger by `MARGIN` fails where
-that is more than what images differ in explains; one larger by `LIMIT` fails in any case."""
+"""Of the end-to-end criterion. The trained graph computes all but as ONNX Runtime does, so that
+their distances to a third runtime are equal but for chance. A distance larger by `MARGIN` fails
+where that is more than what images differ in explains; one larger by `LIMIT` fails in any case."""
 ROUNDING = 1 / math.sqrt(12)
 """Steps RMS that rounding to a grid makes by itself."""
 
@@ -54,8 +54,8 @@ def check_parameters(trained: IntegerGraph, shipped: IntegerGraph, pairs: Alignm
             if not found
             else f"{len(found)} differences: {found[0].what}"
         ),
-        mark="every parameter of the file is the trained one",
-        culprit=found[0].operator if found else None,
+        criterion="every parameter of the file is the trained one",
+        failing_operator=found[0].operator if found else None,
         details={"differences": [f"{d.operator}: {d.what}" for d in found[:50]]},
     )
 
@@ -85,21 +85,24 @@ def check_operators(
         counts += found
         shares[f"{operator.name} ({partner.name})"] = float(found[:2].sum() / found.sum())
     moved = _moved(shipped, pairs, integers, images)
-    culprit = next((name for name, share in shares.items() if share < WITHIN_ONE), None)
-    culprit = culprit or next((name for name, share in moved.items() if share < 1), None)
+    failing_operator = next((name for name, share in shares.items() if share < WITHIN_ONE), None)
+    failing_operator = failing_operator or next(
+        (name for name, share in moved.items() if share < 1), None
+    )
     worst = min(shares, key=lambda name: shares[name])
     total = max(1, int(counts.sum()))
     exact = sum(share == 1 for share in moved.values())
     return Check(
         name=f"parity/operators/{shipped.source}",
-        passed=culprit is None,
+        passed=failing_operator is None,
         figure=(
             f"{runtime}: {100 * counts[0] / total:.3f} % equal, "
             f"{100 * counts[:2].sum() / total:.4f} % within one step; worst operator "
             f"{100 * shares[worst]:.3f} %; {exact} of {len(moved)} moves exact"
         ),
-        mark=f"in every operator {100 * WITHIN_ONE:.1f} % of values within one step, moves exact",
-        culprit=culprit,
+        criterion=f"in every operator {100 * WITHIN_ONE:.1f} % of values within one step, moves "
+        "exact",
+        failing_operator=failing_operator,
         details={
             "within_one": shares,
             "moved": moved,
@@ -210,10 +213,10 @@ def check_end_to_end(groups: Sequence[Group], *, one_runtime: bool = False) -> C
         name="parity/end-to-end",
         passed=passed,
         figure=f"{furthest}: {own[furthest]:.3f} steps RMS; {widest}: {between[widest]:.3f}",
-        mark="no further from any runtime, but for chance, than the two furthest runtimes are from "
-        f"each other: at most {LIMIT:g} times as far, and not surely over {MARGIN:g} times"
+        criterion="no further from any runtime, but for chance, than the two furthest runtimes are "
+        f"from each other: at most {LIMIT:g} times as far, and not surely over {MARGIN:g} times"
         + (f"; or at most {ROUNDING:.2f}, as there is one runtime" if one_runtime else ""),
-        culprit=None if passed else furthest,
+        failing_operator=None if passed else furthest,
         details={"rms_steps": distances, "histogram": histograms},
     )
 

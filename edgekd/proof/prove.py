@@ -122,10 +122,10 @@ def require_passed(checks: Sequence[Check]) -> None:
     failed = [check for check in checks if not check.passed]
     if failed:
         first = failed[0]
-        where = f" at {first.culprit}" if first.culprit else ""
+        where = f" at {first.failing_operator}" if first.failing_operator else ""
         raise ProofError(
             f"{len(failed)} of {len(checks)} proofs failed; first {first.name}{where}: "
-            f"{first.figure} (demanded: {first.mark})"
+            f"{first.figure} (demanded: {first.criterion})"
         )
 
 
@@ -155,8 +155,8 @@ def _prove_file(
             name=f"parity/parameters/{path.name}",
             passed=False,
             figure=str(error),
-            mark="the file's operators are wired as the trained ones",
-            culprit=str(error),
+            criterion="the file's operators are wired as the trained ones",
+            failing_operator=str(error),
         )
         return [wiring, coverage(())]
     if artifact.format is Format.ONNX:
@@ -233,8 +233,8 @@ def _conformance(artifact: Artifact, device: Device, *, keeps_float: bool) -> Ch
         name=f"conformance/{artifact.path.name}",
         passed=first is None,
         figure=f"{len(findings)} broken rules" + (f": {first.message}" if first else ""),
-        mark=f"the rules of {device.id}'s runtimes",
-        culprit=first.rule if first else None,
+        criterion=f"the rules of {device.id}'s runtimes",
+        failing_operator=first.rule if first else None,
         details={"findings": [f"{f.level} {f.rule}: {f.message}" for f in found[:50]]},
     )
 

@@ -1,6 +1,6 @@
 """Accuracy-aware tuning: the fewest layers kept in float that bring lost accuracy back.
 
-What each rounding does to the network's outputs is measured alone; the tensors that do most damage
+What each rounding does to the network's outputs is measured alone; the tensors that do most harm
 are left unrounded first, until the accuracy is as demanded, and then whatever was not needed after
 all is rounded again. neural-compressor's tuning loop tries one after the other: our quantizer is
 registered with it as an algorithm, a set of layers is a configuration of it.
@@ -33,7 +33,7 @@ _ALGORITHM = "edgekd"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Damage:
+class LayerSensitivity:
     """What int8 does to the outputs through one layer alone: noise power over signal power.
 
     Attributes:
@@ -73,9 +73,9 @@ class Tuned:
 
 
 @torch.no_grad()
-def damages(
+def layer_sensitivities(
     graph: GraphModule, batches: Iterable[Tensor], outputs: int, *, weights: bool = True
-) -> Iterator[Damage]:
+) -> Iterator[LayerSensitivity]:
     """Yields what rounding does at each layer, in the order of execution.
 
     Args:
@@ -104,7 +104,7 @@ def damages(
         weighted = weights and node.target in WEIGHTED
         weight = _rounding(graph, cast(Node, node.args[1])) if weighted else None
         made = next((_rounding(graph, user) for user in end(node).users), None)
-        yield Damage(layer=name, weight=noise(weight), output=noise(made))
+        yield LayerSensitivity(layer=name, weight=noise(weight), output=noise(made))
 
 
 def _noise(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
@@ -123,7 +123,7 @@ def _rounding(graph: GraphModule, node: Node) -> nn.Module | None:
 def tune(
     floating: nn.Module,
     graph: GraphModule,
-    found: Sequence[Damage],
+    found: Sequence[LayerSensitivity],
     prices: Mapping[str, float],
     evaluate: Evaluate,
     tolerable: float,
@@ -134,7 +134,7 @@ def tune(
     Args:
         floating: The float network that the loss is counted against.
         graph: Fake-quantized, not frozen; left as it is.
-        found: From `damages`.
+        found: From `layer_sensitivities`.
         prices: What a layer costs more in float, of any unit; among sets of one size the cheaper
             goes first.
         evaluate: Judges a network.
@@ -142,8 +142,10 @@ def tune(
         most: Tensors left unrounded at most.
     """
     order = {name: rank for rank, name in enumerate(layers(graph))}
-    damage = {item.layer: item.output or 0.0 for item in found}
-    tensors = sorted(between_layers(graph).values(), key=lambda names: -damage[names[0]])[:most]
+    sensitivity = {item.layer: item.output or 0.0 for item in found}
+    tensors = sorted(between_layers(graph).values(), key=lambda names: -sensitivity[names[0]])[
+        :most
+    ]
 
     def union(chosen: Iterable[Layers]) -> Layers:
         return tuple(sorted({name for names in chosen for name in names}, key=order.__getitem__))

@@ -12,7 +12,7 @@ import edgekd
 from edgekd.core.files import write_atomic
 from edgekd.core.results import Check, Latency, ModelRow, RunRecord
 from edgekd.core.types import PEER, Precision
-from edgekd.report import exhibits, figures, plots, table
+from edgekd.report import figures, plots, table, visualisations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +29,8 @@ def write_html(record: RunRecord, path: Path) -> None:
     """Writes the report as one self-contained HTML file; the same record gives the same bytes.
 
     Raises:
-        RunError: An exhibit's image cannot be read, or the record mixes measured and predicted
-            latency, or two tasks.
+        RunError: The image of a visualisation cannot be read, or the record mixes measured and
+            predicted latency, or two tasks.
         ModelError: A detection's label has no class name.
     """
     write_atomic(path, render_html(record))
@@ -89,12 +89,20 @@ def _context(record: RunRecord) -> dict[str, Any]:
             if check.name.startswith("coverage/") and "share" in check.details
         ],
         "after_int8": table.after_int8(record),
-        "setbacks": [
-            (setback, names, exhibits.gallery(setback.exhibit, names) if setback.exhibit else None)
-            for setback in record.setbacks
+        "regressions": [
+            (
+                regression,
+                names,
+                visualisations.gallery(regression.visualisation, names)
+                if regression.visualisation
+                else None,
+            )
+            for regression in record.regressions
         ],
-        "galleries": [exhibits.gallery(exhibit, names) for exhibit in record.exhibits],
-        "min_score": exhibits.MIN_SCORE,
+        "galleries": [
+            visualisations.gallery(visualisation, names) for visualisation in record.visualisations
+        ],
+        "min_score": visualisations.MIN_SCORE,
     }
 
 
@@ -127,7 +135,7 @@ def _headlines(record: RunRecord) -> list[Headline]:
         found += [_predicted_headline(row.predicted, record.target)] if row.predicted else []
     failed = [check.name for check in record.checks if not check.passed]
     passed = len(record.checks) - len(failed)
-    note = f"failed: {', '.join(failed)}" if failed else "every mark reached"
+    note = f"failed: {', '.join(failed)}" if failed else "every criterion met"
     if record.checks:
         value, kind = f"{passed} of {len(record.checks)}", "fail" if failed else "pass"
         found.append(Headline(title="Proofs passed", value=value, note=note, kind=kind))

@@ -30,7 +30,16 @@ from edgekd.core.results import ClassificationMetrics, DetectionMetrics, RunReco
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SCHEMA = 1
+SCHEMA = 2
+
+_SINCE_1 = {
+    "exhibits": "visualisations",
+    "setbacks": "regressions",
+    "exhibit": "visualisation",
+    "culprit": "failing_operator",
+    "mark": "criterion",
+}
+"""Keys that schema 1 spelt otherwise."""
 
 _Plain = TypeVar("_Plain")
 
@@ -69,12 +78,31 @@ def from_json(text: str) -> RunRecord:
         raise RunError(f"run record is not JSON: {error}") from error
     if not isinstance(document, dict) or "schema" not in document:
         raise RunError(f"run record has no schema version; legal: {SCHEMA}")
-    if document["schema"] != SCHEMA:
+    record = document.get("record")
+    if document["schema"] == 1:
+        record = _from_schema_1(record)
+    elif document["schema"] != SCHEMA:
         raise RunError(
             f"run record has schema version {document['schema']!r}, which this version of EdgeKD "
-            f"cannot read; legal: {SCHEMA}"
+            f"cannot read; legal: 1, {SCHEMA}"
         )
-    return cast(RunRecord, _decode(RunRecord, document.get("record"), "record"))
+    return cast(RunRecord, _decode(RunRecord, record, "record"))
+
+
+def _from_schema_1(record: object) -> object:
+    """Returns a record with the keys that it has today."""
+    if not isinstance(record, dict):
+        return record
+    renamed = _renamed(record)
+    for name in ("checks", "regressions"):
+        entries = renamed.get(name)
+        if isinstance(entries, list):
+            renamed[name] = [_renamed(e) if isinstance(e, dict) else e for e in entries]
+    return renamed
+
+
+def _renamed(record: dict[str, object]) -> dict[str, object]:
+    return {_SINCE_1.get(key, key): value for key, value in record.items()}
 
 
 def _encode(value: object, where: str) -> object:

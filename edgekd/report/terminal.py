@@ -168,7 +168,7 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
             _state(check.passed),
             Text(_printable(check.name)),
             _figure_and_culprit(check),
-            Text(_printable(f"mark: {check.mark}"), style="dim"),
+            Text(_printable(f"criterion: {check.criterion}"), style="dim"),
         )
     return table
 
@@ -188,10 +188,10 @@ def _gate_table(gates: tuple[Gate, ...]) -> Table:
 
 
 def _figure_and_culprit(check: Check) -> Text:
-    if check.culprit is None:
+    if check.failing_operator is None:
         return Text(_printable(check.figure))
     return Text.assemble(
-        _printable(check.figure), (f"; first at {_printable(check.culprit)}", "bold red")
+        _printable(check.figure), (f"; first at {_printable(check.failing_operator)}", "bold red")
     )
 
 
@@ -217,12 +217,15 @@ def _plain_lines(record: RunRecord) -> Iterator[str]:
         )
     for change in worst_changes(record):
         yield f"after int8: {change}"
-    for setback in record.setbacks:
-        yield f"worse after int8: {setback.name}: {setback.said}"
+    for regression in record.regressions:
+        yield f"worse after int8: {regression.name}: {regression.said}"
     for check in record.checks:
-        culprit = "" if check.culprit is None else f"; first at {check.culprit}"
+        failing_operator = (
+            "" if check.failing_operator is None else f"; first at {check.failing_operator}"
+        )
         state = "PASS" if check.passed else "FAIL"
-        yield f"{state} {check.name}: {check.figure} (mark: {check.mark}){culprit}"
+        demanded = f"(criterion: {check.criterion}){failing_operator}"
+        yield f"{state} {check.name}: {check.figure} {demanded}"
     for gate in record.gates:
         state = "PASS" if gate.passed else "FAIL"
         yield f"{state} gate {gate.name} of {gate.model}: {gate.found} (allowed {gate.limit})"

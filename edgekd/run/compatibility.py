@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.config.learning import DistillSection, MethodChoice
+from edgekd.config.learning import DistillSection, MethodConfig
 from edgekd.config.methods import METHODS, MethodInfo
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
@@ -17,7 +17,7 @@ from edgekd.teacher.frozen import Teacher
 
 def matched_methods(
     section: DistillSection, student: Card, teachers: Sequence[Teacher]
-) -> dict[str, MethodChoice]:
+) -> dict[str, MethodConfig]:
     """Returns the methods that the recipe names, or the usual ones, with weights and options.
 
     Args:

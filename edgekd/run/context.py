@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from edgekd.config.device import Device
-from edgekd.config.learning import FitOptions, MethodChoice, QuantizeSection
+from edgekd.config.learning import FitOptions, MethodConfig, QuantizeSection
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.core.progress import Progress
@@ -49,7 +49,7 @@ class RunContext:
     val: Dataset
     student: Student
     teachers: tuple[Teacher, ...]
-    methods: dict[str, MethodChoice]
+    methods: dict[str, MethodConfig]
     teacher_resolution: tuple[int, int] | None
     directory: RunDirectory
     progress: Progress
@@ -162,7 +162,7 @@ def _student_source(recipe: Recipe, sources: Sequence[str]) -> str:
 
 
 def _require_a_loss(
-    recipe: Recipe, card: Card, chosen: str, methods: dict[str, MethodChoice]
+    recipe: Recipe, card: Card, chosen: str, methods: dict[str, MethodConfig]
 ) -> None:
     """Raises `RecipeError` where a stage would train without a loss that EdgeKD knows."""
     with_baseline = recipe.distill.baseline and recipe.student.architecture != SAME

@@ -1,4 +1,4 @@
-"""How a student of any form is trained in a run: its loss, its teachers' lessons, its views."""
+"""How a student of any form is trained in a run: its loss, its teachers' outputs, its views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 import edgekd
-from edgekd.config.learning import FitOptions, MethodChoice
+from edgekd.config.learning import FitOptions, MethodConfig
 from edgekd.config.methods import METHODS
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
@@ -26,11 +26,11 @@ from edgekd.quantize.graph import freezer
 from edgekd.run.context import RunContext
 from edgekd.run.directory import digest
 from edgekd.run.inputs import fingerprint
-from edgekd.teacher.cache import KINDS, LessonCache, live_lessons, open_cache
+from edgekd.teacher.cache import KINDS, TeacherCache, live_outputs, open_cache
 from edgekd.training.loop import Point, fit
 from edgekd.training.precision import resolved
 from edgekd.training.task_loss import SupervisedTask, TaskLoss, task_loss
-from edgekd.training.teacher_output import Lesson
+from edgekd.training.teacher_output import TeacherOutput
 
 LEARNT = "methods.safetensors"
 """In a training stage's folder: what the distillation methods themselves learnt."""
@@ -41,7 +41,7 @@ CHECKPOINT = "student.safetensors"
 
 
 def training_inputs(
-    context: RunContext, options: FitOptions, methods: Mapping[str, MethodChoice]
+    context: RunContext, options: FitOptions, methods: Mapping[str, MethodConfig]
 ) -> dict[str, Any]:
     """Returns what a student that is trained from its start depends on."""
     start = context.student.start
@@ -56,7 +56,7 @@ def training_inputs(
 def train_student(
     context: RunContext,
     options: FitOptions,
-    methods: Mapping[str, MethodChoice],
+    methods: Mapping[str, MethodConfig],
     *,
     folder: Path,
     title: str,
@@ -72,7 +72,7 @@ def train_student(
 def fit_student(
     context: RunContext,
     student: nn.Module,
-    choices: Mapping[str, MethodChoice],
+    methods: Mapping[str, MethodConfig],
     options: FitOptions,
     *,
     folder: Path,
@@ -88,7 +88,7 @@ def fit_student(
     Args:
         context: Gives data, teachers and augmentation.
         student: In training mode.
-        choices: Distillation methods; empty to learn from annotation alone.
+        methods: Distillation methods; empty to learn from annotation alone.
         options: The loop.
         folder: Keeps the checkpoint.
         title: Shown beside the progress.
@@ -100,11 +100,11 @@ def fit_student(
     hook = None
     if freeze_ranges_at is not None and isinstance(student, GraphModule):
         hook = freezer(student, freeze_ranges_at)
-    loss = _annotation_loss(context, context.recipe.distill.task_weight if choices else 1.0)
+    loss = _annotation_loss(context, context.recipe.distill.task_weight if methods else 1.0)
     task: SupervisedTask | DistillationTask
-    if choices:
-        stream, lessons = _lessons(context, stream, choices, options)
-        task = _distillation(context, student, choices, loss, lessons)
+    if methods:
+        stream, teacher_outputs = _teacher_outputs(context, stream, methods, options)
+        task = _distillation(context, student, methods, loss, teacher_outputs)
         if learnt:
             task.learnt.load_state_dict(safetensors.torch.load_file(learnt))
     else:
@@ -145,19 +145,19 @@ def _stream(context: RunContext, options: FitOptions) -> ViewStream:
     )
 
 
-def _lessons(
+def _teacher_outputs(
     context: RunContext,
     stream: ViewStream,
-    choices: Mapping[str, MethodChoice],
+    methods: Mapping[str, MethodConfig],
     options: FitOptions,
-) -> tuple[ViewStream, Callable[[Batch], Sequence[Lesson]]]:
-    """Returns the views and what maps a batch of them to lessons: live teachers, or their cache."""
-    needs = frozenset().union(*(METHODS[name].needs for name in choices))
+) -> tuple[ViewStream, Callable[[Batch], Sequence[TeacherOutput]]]:
+    """Returns the views, and what gives the teachers' outputs on a batch: live or from a cache."""
+    needs = frozenset().union(*(METHODS[name].needs for name in methods))
     kinds = [k for k in KINDS if k in needs or (k == "outputs" and "cells" in needs)]
     stream = replace(stream, magnified=context.teacher_resolution)
     section = context.recipe.teacher
     if not section.cache_views:
-        return stream, lambda batch: live_lessons(context.teachers, batch, kinds)
+        return stream, lambda batch: live_outputs(context.teachers, batch, kinds)
     stream = replace(stream, view_seed=0)  # The same for all runs, or they could not share it.
     epochs = -(-options.steps * options.batch_size // len(context.train.samples))
     root = section.cache or context.directory.path.parent / "teacher-cache"
@@ -172,15 +172,15 @@ def _lessons(
         precision=section.precision,
     )
     context.progress.note(f"teacher cache: {cache.size_bytes / 2**20:.0f} MiB in {root}")
-    return _cached(stream, cache, section.cache_views), cache.lessons
+    return _cached(stream, cache, section.cache_views), cache.teacher_outputs
 
 
-def _cached(stream: ViewStream, cache: LessonCache, views: int) -> ViewStream:
-    return replace(stream, magnified=None, lessons=cache, views=views)
+def _cached(stream: ViewStream, cache: TeacherCache, views: int) -> ViewStream:
+    return replace(stream, magnified=None, teacher_outputs=cache, views=views)
 
 
 def _address(context: RunContext, stream: ViewStream, teacher: str) -> str:
-    """Returns a name for everything that a teacher's lessons about the views depend on."""
+    """Returns a name for everything that a teacher's outputs on the views depend on."""
     return digest(
         {
             "teacher": teacher,
@@ -200,17 +200,17 @@ def _address(context: RunContext, stream: ViewStream, teacher: str) -> str:
 def _distillation(
     context: RunContext,
     student: nn.Module,
-    choices: Mapping[str, MethodChoice],
+    methods: Mapping[str, MethodConfig],
     loss: TaskLoss | None,
-    lessons: Callable[[Batch], Sequence[Lesson]],
+    teacher_outputs: Callable[[Batch], Sequence[TeacherOutput]],
 ) -> DistillationTask:
     task = DistillationTask(
         student=student,
         strides=context.card.strides,
         channels=_feature_channels(context),
         teachers=[teacher.form for teacher in context.teachers],
-        lessons=lessons,
-        choices=choices,
+        teacher_outputs=teacher_outputs,
+        methods=methods,
         loss=loss,
         task=context.card.task,
         seed=context.recipe.seed,

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.benchmark.predict import Outlook, outlook, predict_latency
+from edgekd.benchmark.predict import LatencyModel, latency_model, predict_latency
 from edgekd.config.device import Device
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RecipeError, RunError
@@ -136,7 +136,7 @@ def fitted_to_budget(
     if budget is None:
         raise RecipeError("student.budget_ms: there is none")
     allowed = budget if allowed_ms is None else allowed_ms
-    known = _outlook(recipe, device)
+    known = _latency_model(recipe, device)
     precision = Precision.FLOAT32 if recipe.quantize.mode == "none" else Precision.INT8
     forms = sorted(_forms(recipe, task), key=lambda form: form.spread)
     in_step = [form for form in forms if form.spread <= APART]
@@ -197,14 +197,14 @@ def kept_choice(folder: Path) -> Choice | None:
     return from_mapping(Choice, found, str(path), RunError)
 
 
-def _outlook(recipe: Recipe, device: Device) -> Outlook:
+def _latency_model(recipe: Recipe, device: Device) -> LatencyModel:
     architecture = recipe.student.architecture
     if not architecture.startswith(("edgedet-", "edgecls-")):
         raise RecipeError(
             f"student.budget_ms: {architecture!r} has one size; a budget chooses among edgedet-* "
             "or edgecls-*"
         )
-    known = outlook(device, device.primary)
+    known = latency_model(device, device.primary)
     if known is None:
         raise RecipeError(
             f"student.budget_ms: no latency is predicted for {device.id!r}; choose the student, "
@@ -240,7 +240,7 @@ def _considered(
     recipe: Recipe,
     form: _Form,
     classes: tuple[str, ...],
-    known: Outlook,
+    known: LatencyModel,
     precision: Precision,
     budget: float,
 ) -> Considered:

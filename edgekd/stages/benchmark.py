@@ -17,7 +17,7 @@ import edgekd
 from edgekd.benchmark.assessment import TRAINED, Assessment, compared
 from edgekd.core.errors import RunError
 from edgekd.core.files import sha256_of, write_atomic
-from edgekd.core.results import Check, Exhibit, RunRecord, Setback
+from edgekd.core.results import Check, Regression, RunRecord, SampleVisualisation
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Artifact, Format, Task
 from edgekd.nets import cost
@@ -85,9 +85,9 @@ class Benchmark:
             comparisons=compared(assessment),
             checks=(*_checks(self.files), *assessment.agreements()),
             curves=_curves(context),
-            exhibits=_exhibits(context, assessment),
+            visualisations=_visualisations(context, assessment),
             provenance=_provenance(context, self.trained),
-            setbacks=_setbacks(context, assessment),
+            regressions=_regressions(context, assessment),
         )
         write_atomic(folder / "record.json", to_json(record))
 
@@ -196,7 +196,7 @@ def _curves(context: RunContext) -> dict[str, list[dict[str, float]]]:
     return {n: json.loads(p.read_text(encoding="utf-8")) for n, p in found.items() if p.exists()}
 
 
-def _exhibits(context: RunContext, assessment: Assessment) -> tuple[Exhibit, ...]:
+def _visualisations(context: RunContext, assessment: Assessment) -> tuple[SampleVisualisation, ...]:
     """Returns validation images with many objects, and what the models saw in them."""
     if context.card.task is Task.CLASSIFICATION:
         return ()
@@ -207,16 +207,16 @@ def _exhibits(context: RunContext, assessment: Assessment) -> tuple[Exhibit, ...
     ][:3]
     if not keys:
         return ()
-    wanted = context.recipe.report.exhibits
+    wanted = context.recipe.report.visualisations
     crowded = sorted(context.val.samples, key=lambda s: (-len(s.boxes), s.image_id))
     step = max(1, len(crowded) // max(1, 2 * wanted))
-    return tuple(assessment.exhibit(sample, keys) for sample in crowded[::step][:wanted])
+    return tuple(assessment.visualisation(sample, keys) for sample in crowded[::step][:wanted])
 
 
-def _setbacks(context: RunContext, assessment: Assessment) -> tuple[Setback, ...]:
+def _regressions(context: RunContext, assessment: Assessment) -> tuple[Regression, ...]:
     """Returns the images that int8 made worse against the float student trained as long."""
     of = next((k for k in ("int8-tflite", "int8-onnx") if k in assessment.predictions), "")
-    return assessment.setbacks(of, assessment.reference, context.recipe.report.setbacks)
+    return assessment.regressions(of, assessment.reference, context.recipe.report.regressions)
 
 
 def _provenance(context: RunContext, trained: Trained) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 
 import edgekd
 from edgekd.benchmark.detector import score
-from edgekd.benchmark.predict import Outlook, outlook
+from edgekd.benchmark.predict import LatencyModel, latency_model
 from edgekd.config.device import Device
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
@@ -26,7 +26,7 @@ from edgekd.nets.outputs import network_outputs
 from edgekd.quantize import graph as graphs
 from edgekd.quantize.mixed import layers
 from edgekd.quantize.quantizer import WEIGHTED
-from edgekd.quantize.tuning import Damage, Layers, Tuned, damages, tune
+from edgekd.quantize.tuning import Layers, LayerSensitivity, Tuned, layer_sensitivities, tune
 from edgekd.run.context import RunContext
 from edgekd.run.images import calibration_batches, spread
 from edgekd.run.inputs import fingerprint
@@ -36,7 +36,7 @@ from edgekd.training.inference import network_predictions
 
 _POINTS = 100
 _ANALYSED = 16
-"""Images that each layer's damage is measured on."""
+"""Images that each layer's sensitivity is measured on."""
 
 
 def mixed_precision(context: RunContext, trained: Trained) -> Trained:
@@ -99,7 +99,7 @@ class LayerReport:
 def analysed(
     context: RunContext, trained: Trained, *, weights: bool = True
 ) -> tuple[LayerReport, ...]:
-    """Returns every layer's damage and price, in the order of execution.
+    """Returns every layer's sensitivity and price, in the order of execution.
 
     Args:
         context: Gives the images.
@@ -115,7 +115,7 @@ def analysed(
     images = list(calibration_batches(context, most=_ANALYSED))
     reports = []
     with context.progress.meter("layers", len(layers(graph))) as meter:
-        for done, item in enumerate(damages(graph, images, count, weights=weights), 1):
+        for done, item in enumerate(layer_sensitivities(graph, images, count, weights=weights), 1):
             price = prices.get(item.layer)
             reports.append(
                 LayerReport(
@@ -143,7 +143,7 @@ def steered(context: RunContext, trained: Trained, folder: Path) -> Layers:
     tuned = tune(
         load_graph(trained.floating, context.student.folded(trained.student)),
         _integer(context, trained),
-        [Damage(layer=r.layer, weight=r.weight, output=r.output) for r in reports],
+        [LayerSensitivity(layer=r.layer, weight=r.weight, output=r.output) for r in reports],
         {r.layer: r.price_ms or 0.0 for r in reports},
         _Judge(context, trained.student),
         (context.recipe.gates.max_map_drop or 0.0) / _POINTS,
@@ -208,7 +208,7 @@ def _integer(context: RunContext, trained: Trained) -> GraphModule:
 
 def _prices(folded: GraphModule, device: Device) -> dict[str, float]:
     """Returns what each layer takes longer in float, predicted for the device, in milliseconds."""
-    known = _outlook(device)
+    known = _latency_model(device)
     if known is None:
         return {}
 
@@ -221,11 +221,11 @@ def _prices(folded: GraphModule, device: Device) -> dict[str, float]:
     }
 
 
-def _outlook(device: Device) -> Outlook | None:
+def _latency_model(device: Device) -> LatencyModel | None:
     """Returns what is known of the first runtime that computes in int8; None where of none."""
     for model_format in (Format.TFLITE, Format.ONNX):
         if device.allows(model_format, Precision.INT8):
-            known = outlook(device, model_format)
+            known = latency_model(device, model_format)
             if known is not None:
                 return known
     return None

@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekd.modelfile.memory import try_out
 from edgekd.teacher.black_box import BlackBoxTeacher, load_black_box_card
 from edgekd.teacher.frozen import padded_objects
-from edgekd.training.teacher_output import Lesson, TeacherForm
+from edgekd.training.teacher_output import TeacherForm, TeacherOutput
 
 
 class BoxTeacher:
@@ -38,14 +38,14 @@ class BoxTeacher:
         """Hash of the model file and of what its card says."""
         return self._detector.sha256
 
-    def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
+    def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
         """Returns the detections in the images, in their pixels, where they are asked for."""
         if "objects" not in kinds:
-            return Lesson()
+            return TeacherOutput()
         pixels = (images * 128 + 128).round().clamp(0, 255).to(torch.uint8)
         found = self._detector.detect(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
         rows = [(d.boxes, d.scores, d.labels) for d in found]
-        return Lesson(objects=padded_objects(rows, images.device))
+        return TeacherOutput(objects=padded_objects(rows, images.device))
 
     def to(self, device: torch.device) -> None:
         """Does nothing: the file's runtime computes on the CPU."""

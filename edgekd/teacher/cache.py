@@ -22,23 +22,23 @@ from edgekd.core.progress import Progress
 from edgekd.data.augment import magnification
 from edgekd.data.loader import Batch, ViewStream, collate
 from edgekd.teacher.frozen import Teacher
-from edgekd.teacher.record_store import Arrays, Shelf, Slot
+from edgekd.teacher.record_store import Arrays, RecordField, RecordStore
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.precision import autocast, resolved, warn_of_emulation
-from edgekd.training.teacher_output import Lesson, Objects
+from edgekd.training.teacher_output import Objects, TeacherOutput
 
 KINDS = ("outputs", "features", "objects")
 """What can be kept, in the order in which a batch carries it."""
 
 
-def live_lessons(
+def live_outputs(
     teachers: Sequence[Teacher], batch: Batch, kinds: Collection[str]
-) -> tuple[Lesson, ...]:
-    """Returns one lesson a teacher; they see the magnified views where there are any."""
+) -> tuple[TeacherOutput, ...]:
+    """Returns one record of outputs a teacher; they see the magnified views where there are any."""
     images = batch.images if batch.magnified is None else batch.magnified
     factor = magnification(_size(batch.images), _size(images))
-    lessons = [teacher.lesson(images, kinds) for teacher in teachers]
-    return tuple(replace(x, objects=_shrunk(x.objects, factor)) for x in lessons)
+    teacher_outputs = [teacher.teacher_output(images, kinds) for teacher in teachers]
+    return tuple(replace(x, objects=_shrunk(x.objects, factor)) for x in teacher_outputs)
 
 
 def _size(images: Tensor) -> tuple[int, int]:
@@ -50,40 +50,40 @@ def _shrunk(objects: Objects | None, factor: float) -> Objects | None:
 
 
 @dataclass(frozen=True, slots=True)
-class LessonCache:
-    """What teachers said about fixed views: one shelf a teacher and kind.
+class TeacherCache:
+    """What teachers said about fixed views: one store a teacher and kind.
 
     Attributes:
         images: In the training split.
-        shelves: In the order in which `read` returns their arrays.
-        layout: Teacher index, kind and number of arrays of each shelf.
+        stores: In the order in which `read` returns their arrays.
+        layout: Teacher index, kind and number of arrays of each store.
     """
 
     images: int
-    shelves: tuple[Shelf, ...]
+    stores: tuple[RecordStore, ...]
     layout: tuple[tuple[int, str, int], ...]
 
     def read(self, view: int, index: int) -> tuple[NDArray[np.generic], ...]:
         """Returns everything that is kept about image ``index`` in view number ``view``."""
         number = view * self.images + index
-        return tuple(array for shelf in self.shelves for array in shelf.read(number))
+        return tuple(array for store in self.stores for array in store.read(number))
 
-    def lessons(self, batch: Batch) -> tuple[Lesson, ...]:
-        """Returns one lesson a teacher from what came with the batch."""
+    def teacher_outputs(self, batch: Batch) -> tuple[TeacherOutput, ...]:
+        """Returns one record of outputs a teacher from what came with the batch."""
         found: dict[int, dict[str, Any]] = {}
-        rest = list(batch.lesson)
+        rest = list(batch.teacher_output)
         for teacher, kind, count in self.layout:
             arrays = [tensor.float() for tensor in rest[:count]]
             del rest[:count]
             found.setdefault(teacher, {})[kind] = (
                 _objects(arrays[0]) if kind == "objects" else tuple(arrays)
             )
-        return tuple(Lesson(**found[index]) for index in sorted(found))
+        return tuple(TeacherOutput(**found[index]) for index in sorted(found))
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all records kept so far."""
-        return sum(shelf.size_bytes for shelf in self.shelves)
+        return sum(store.size_bytes for store in self.stores)
 
 
 def open_cache(
@@ -97,7 +97,7 @@ def open_cache(
     device: torch.device,
     precision: str,
     batch_size: int = 16,
-) -> LessonCache:
+) -> TeacherCache:
     """Returns the cache of the first ``views`` views of every image, filled where it has gaps.
 
     Where there is no gap no teacher is asked, so that none has to be in memory.
@@ -119,26 +119,26 @@ def open_cache(
     """
     kept = [kind for kind in KINDS if kind in kinds]
     computed = resolved(device, precision)
-    asking = replace(stream, views=None, lessons=None)
+    asking = replace(stream, views=None, teacher_outputs=None)
 
-    def ask(numbers: Sequence[int]) -> tuple[Lesson, ...]:
+    def ask(numbers: Sequence[int]) -> tuple[TeacherOutput, ...]:
         count = len(stream.dataset.samples)
         batch = collate([asking[divmod(number, count)] for number in numbers]).to(device)
         with autocast(device, computed):
-            return live_lessons(teachers, batch, kept)
+            return live_outputs(teachers, batch, kept)
 
-    existing = [Shelf.existing(folder / kind) for folder in folders for kind in kept]
-    shelves = [shelf for shelf in existing if shelf is not None]
-    if len(shelves) < len(existing):
-        shelves = _new_shelves(folders, kept, ask([0]))
+    existing = [RecordStore.existing(folder / kind) for folder in folders for kind in kept]
+    stores = [store for store in existing if store is not None]
+    if len(stores) < len(existing):
+        stores = _new_shelves(folders, kept, ask([0]))
     owners = itertools.product(range(len(folders)), kept)
-    cache = LessonCache(
+    cache = TeacherCache(
         len(stream.dataset.samples),
-        tuple(shelves),
-        tuple((*owner, len(s.slots)) for owner, s in zip(owners, shelves, strict=True)),
+        tuple(stores),
+        tuple((*owner, len(s.slots)) for owner, s in zip(owners, stores, strict=True)),
     )
     wanted = range(views * cache.images)
-    gaps = {number for shelf in shelves for number in shelf.missing(wanted)}
+    gaps = {number for store in stores for number in store.missing(wanted)}
     if not gaps:
         return cache
     keep_freed_memory()
@@ -167,32 +167,39 @@ def _blocks(views: int, images: int, size: int) -> Iterator[range]:
 
 
 def _new_shelves(
-    folders: Sequence[Path], kinds: Sequence[str], lessons: Sequence[Lesson]
-) -> list[Shelf]:
-    """Returns a shelf a folder and kind, its records shaped as those of the lessons."""
+    folders: Sequence[Path], kinds: Sequence[str], teacher_outputs: Sequence[TeacherOutput]
+) -> list[RecordStore]:
+    """Returns a store a folder and kind, its records shaped as the teachers' outputs."""
     return [
-        Shelf(folder / kind, [Slot(str(a.dtype), a.shape[1:]) for a in _arrays(lesson, kind)])
-        for folder, lesson in zip(folders, lessons, strict=True)
+        RecordStore(
+            folder / kind,
+            [RecordField(str(a.dtype), a.shape[1:]) for a in _arrays(teacher_output, kind)],
+        )
+        for folder, teacher_output in zip(folders, teacher_outputs, strict=True)
         for kind in kinds
     ]
 
 
-def _keep(cache: LessonCache, numbers: Sequence[int], lessons: Sequence[Lesson]) -> None:
-    for shelf, (teacher, kind, _) in zip(cache.shelves, cache.layout, strict=True):
-        arrays = _arrays(lessons[teacher], kind)
+def _keep(
+    cache: TeacherCache, numbers: Sequence[int], teacher_outputs: Sequence[TeacherOutput]
+) -> None:
+    for store, (teacher, kind, _) in zip(cache.stores, cache.layout, strict=True):
+        arrays = _arrays(teacher_outputs[teacher], kind)
         for row, number in enumerate(numbers):
-            shelf.keep(number, tuple(array[row] for array in arrays))
+            store.keep(number, tuple(array[row] for array in arrays))
 
 
-def _arrays(lesson: Lesson, kind: str) -> Arrays:
-    """Returns the arrays that are kept of a lesson, batch dimension first."""
+def _arrays(teacher_output: TeacherOutput, kind: str) -> Arrays:
+    """Returns the arrays that are kept of a teacher's outputs, batch dimension first."""
     if kind == "objects":
-        if lesson.objects is None:
+        if teacher_output.objects is None:
             raise ValueError("the teacher was asked for objects and gave none")
-        o = lesson.objects
+        o = teacher_output.objects
         rows = torch.cat((o.boxes, o.scores[..., None], o.labels[..., None]), dim=-1)
         return (rows.float().cpu().numpy(),)
-    tensors: tuple[Tensor, ...] = lesson.outputs if kind == "outputs" else lesson.features
+    tensors: tuple[Tensor, ...] = (
+        teacher_output.outputs if kind == "outputs" else teacher_output.features
+    )
     return tuple(tensor.half().cpu().numpy() for tensor in tensors)
 
 

@@ -21,10 +21,10 @@ from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
 from edgekd.standalone import decoder
 from edgekd.training.inference import specification
-from edgekd.training.teacher_output import Head, Lesson, Objects, TeacherForm
+from edgekd.training.teacher_output import Head, Objects, TeacherForm, TeacherOutput
 
 MOST_OBJECTS = 100
-"""Detections that a lesson has room for; COCO's own limit."""
+"""Detections that a teacher's output has room for; COCO's own limit."""
 
 
 class Teacher(Protocol):
@@ -32,11 +32,11 @@ class Teacher(Protocol):
 
     @property
     def form(self) -> TeacherForm:
-        """What a student must know to understand its lessons."""
+        """What a student must know to understand its outputs."""
 
     @property
     def identity(self) -> str:
-        """Hash of everything that its lessons depend on."""
+        """Hash of everything that its outputs depend on."""
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -46,7 +46,7 @@ class Teacher(Protocol):
     def gives(self) -> frozenset[str]:
         """What it can be asked for, in the words of `edgekd.config.methods.MethodInfo.needs`."""
 
-    def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
+    def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
         """Returns what it says about ``(B, C, H, W)`` images in EdgeKD's normalisation.
 
         Objects are in the pixels of these images.
@@ -57,7 +57,7 @@ class Teacher(Protocol):
 
 
 class NetTeacher:
-    """A network in torch, in memory from its first lesson on and not before.
+    """A network in torch, in memory from its first batch on and not before.
 
     Args:
         card: What the network is and expects.
@@ -111,10 +111,10 @@ class NetTeacher:
         return frozenset(kinds)
 
     @torch.no_grad()
-    def lesson(self, images: Tensor, kinds: Collection[str]) -> Lesson:
+    def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
         """Returns raw outputs, and features and objects where asked for."""
         outputs, features = self.tapped(self.renormalise(images))
-        return Lesson(
+        return TeacherOutput(
             outputs=outputs,
             features=features if "features" in kinds else (),
             objects=self._objects(outputs) if "objects" in kinds else None,

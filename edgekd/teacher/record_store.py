@@ -1,8 +1,8 @@
 """Fixed-size records on disk, written once each and safe against a crash at any moment.
 
-A shelf is one file of records and one of checksums. A record counts as kept when its checksum is
+A store is one file of records and one of checksums. A record counts as kept when its checksum is
 there and fits: a process killed between the two writes, a page lost with the power and two runs
-that fill the same shelf at once all end in a record that is either whole or made again.
+that fill the same store at once all end in a record that is either whole or made again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_ELEMENTS = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class RecordField:
     """One array of a record.
 
     Attributes:
@@ -55,10 +55,10 @@ class Slot:
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
-class Shelf:
+class RecordStore:
     """Records by number, each a tuple of arrays of the same shapes.
 
-    Opening a file for each access keeps a shelf usable in worker processes however they start.
+    Opening a file for each access keeps a store usable in worker processes however they start.
 
     Args:
         folder: Made where it does not exist.
@@ -68,7 +68,7 @@ class Shelf:
         RunError: The folder holds records of another form.
     """
 
-    def __init__(self, folder: Path, slots: Sequence[Slot]) -> None:
+    def __init__(self, folder: Path, slots: Sequence[RecordField]) -> None:
         self.folder, self.slots = folder, tuple(slots)
         self._record_bytes = sum(slot.size_bytes for slot in slots)
         self._records, self._sums = folder / "records.bin", folder / "checksums.bin"
@@ -86,11 +86,11 @@ class Shelf:
             )
 
     @classmethod
-    def existing(cls, folder: Path) -> Shelf | None:
-        """Returns the shelf in a folder, None where there is none yet.
+    def existing(cls, folder: Path) -> RecordStore | None:
+        """Returns the store in a folder, None where there is none yet.
 
         Raises:
-            RunError: What is there is not the form of a shelf.
+            RunError: What is there is not the form of a store.
         """
         card = folder / "form.json"
         if not card.exists():
@@ -101,7 +101,9 @@ class Shelf:
             raise RunError(f"{card}: not the form of a teacher cache ({error})") from error
         if not isinstance(entries, list):
             raise RunError(f"{card}: not the form of a teacher cache (no list)")
-        return cls(folder, [from_mapping(Slot, entry, str(card), RunError) for entry in entries])
+        return cls(
+            folder, [from_mapping(RecordField, entry, str(card), RunError) for entry in entries]
+        )
 
     def keep(self, number: int, arrays: Arrays) -> None:
         """Writes one record."""
@@ -151,7 +153,7 @@ class Shelf:
         return blob if _checksum(blob) == known else None
 
 
-def _count(slot: Slot) -> int:
+def _count(slot: RecordField) -> int:
     return int(np.prod(slot.shape, dtype=np.int64))
 
 

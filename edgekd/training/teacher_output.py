@@ -28,7 +28,7 @@ class Objects:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
+class TeacherOutput:
     """One teacher's view of a batch; nothing in it carries a gradient.
 
     Attributes:
@@ -44,7 +44,7 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherForm:
-    """What a student must know of a teacher to understand its lessons.
+    """What a student must know of a teacher to understand its outputs.
 
     Attributes:
         name: Shown in reports.
@@ -64,5 +64,5 @@ class TeacherForm:
     head: Head | None = None
 
 
-Lessons = Sequence[Lesson]
+Lessons = Sequence[TeacherOutput]
 """One a teacher, in the order of the forms."""

@@ -48,25 +48,25 @@ def test_the_image_that_lost_most_comes_first(small_set: Path) -> None:
     none, some = crowded[0].image_id, crowded[1].image_id
     after[none] = first(after[none], 0)
     after[some] = first(after[some], len(after[some].boxes) // 2)
-    found = assessed(dataset, before, after).setbacks("int8-tflite", "student-float", 5)
+    found = assessed(dataset, before, after).regressions("int8-tflite", "student-float", 5)
     assert [s.image for s in found] == [crowded[0].path, crowded[1].path]
     assert found[0].lost == pytest.approx(1.0)
     assert 0 < found[1].lost < 1
     assert "100.0 points lower" in found[0].said
-    assert len(found[0].exhibit.detections["student-float"].boxes) == len(crowded[0].boxes)
+    assert len(found[0].visualisation.detections["student-float"].boxes) == len(crowded[0].boxes)
 
 
 def test_an_image_that_got_better_is_no_setback(small_set: Path) -> None:
     dataset = load(small_set, "val")
     nothing = {image_id: first(found, 0) for image_id, found in truth(dataset).items()}
     better = assessed(dataset, nothing, truth(dataset))
-    assert better.setbacks("int8-tflite", "student-float", 5) == ()
+    assert better.regressions("int8-tflite", "student-float", 5) == ()
 
 
 def test_rows_without_accuracy_have_no_setbacks(small_set: Path) -> None:
     dataset = load(small_set, "val")
     assessment = Assessment(dataset, BenchmarkSection(), load_device("raspberry-pi"))
-    assert assessment.setbacks("int8-tflite", "student-float", 5) == ()
+    assert assessment.regressions("int8-tflite", "student-float", 5) == ()
 
 
 def classifier(small_set: Path) -> tuple[Dataset, dict, dict]:
@@ -83,10 +83,10 @@ def test_a_classifier_shows_what_it_now_takes_for_something_else(small_set: Path
     after[slightly.image_id] = np.array([0.1, 0.0])
     after[wholly.image_id] = np.array([0.0, 9.0])
     after[dataset.samples[3].image_id] = np.array([0.0, 0.1])  # Less sure, and still right.
-    found = assessed(dataset, before, after).setbacks("int8-tflite", "student-float", 5)
+    found = assessed(dataset, before, after).regressions("int8-tflite", "student-float", 5)
     assert [s.image for s in found] == [wholly.path, slightly.path]
     assert found[0].said == "cat: cat before, dog after"
-    assert found[0].exhibit is None
+    assert found[0].visualisation is None
     assert found[0].name == wholly.path.name
 
 
@@ -98,7 +98,7 @@ def test_an_image_among_many_in_one_file_is_named_by_its_frame(small_set: Path) 
     )
     after[frames[2].image_id] = np.array([0.0, 9.0])
     assessment = assessed(replace(dataset, samples=frames), before, after)
-    (found,) = assessment.setbacks("int8-tflite", "student-float", 5)
+    (found,) = assessment.regressions("int8-tflite", "student-float", 5)
     assert found.name == "t10k-images-idx3-ubyte[2]"
 
 
@@ -110,8 +110,8 @@ def test_the_page_shows_them(small_set: Path) -> None:
             for row in assessment.rows]  # fmt: skip
     record = RunRecord(
         name="r", target="raspberry-pi", task=Task.CLASSIFICATION, dataset="d", rows=tuple(rows),
-        comparisons=(), checks=(), curves={}, exhibits=(), provenance={},
-        setbacks=assessment.setbacks("int8-tflite", "student-float", 5),
+        comparisons=(), checks=(), curves={}, visualisations=(), provenance={},
+        regressions=assessment.regressions("int8-tflite", "student-float", 5),
     )  # fmt: skip
     page = render_html(record)
     assert "Images that int8 made worse" in page
@@ -132,7 +132,7 @@ def test_each_file_is_held_against_the_trained_graph_and_the_other(small_set: Pa
         "decisions/int8-tflite": False,
         "decisions/int8-files": False,
     }
-    assert found["decisions/int8-tflite"].culprit == "int8-tflite"
+    assert found["decisions/int8-tflite"].failing_operator == "int8-tflite"
     assert "TFLite minus the trained graph -" in found["decisions/int8-tflite"].figure
     assert found["decisions/int8-onnx"].figure.startswith("ONNX minus the trained graph +0.00")
 
@@ -150,7 +150,7 @@ def test_a_handful_of_images_that_tip_over_is_chance_and_many_are_not(
     assessment.predictions[TRAINED] = right
     found = {check.name: check for check in assessment.agreements()}
     assert found["decisions/int8-tflite"].passed == passed
-    assert "99.9 % interval" in found["decisions/int8-tflite"].mark
+    assert "99.9 % interval" in found["decisions/int8-tflite"].criterion
 
 
 def test_one_file_alone_is_held_against_nothing_else(small_set: Path) -> None:

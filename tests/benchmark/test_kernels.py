@@ -14,10 +14,10 @@ import edgekd.benchmark.kernels as kernels_module
 from edgekd.benchmark.costs import CLASSES, Kernels, Speed, work_of_all
 from edgekd.benchmark.kernels import (
     Latencies,
-    Reading,
-    Readings,
+    LatencySample,
+    LatencySamples,
     calibration_folder,
-    keep_reading,
+    keep_sample,
     load_calibrations,
     load_kernels,
     load_latencies,
@@ -130,7 +130,7 @@ def network(side: int = 64) -> ModelOperators:
 
 
 def about(threads: int = 4, kernels: str = "xnnpack") -> Latencies:
-    frame = Readings(speed=SPEED, fills=Kernels(), error=0.03, networks=())
+    frame = LatencySamples(speed=SPEED, fills=Kernels(), error=0.03, networks=())
     return Latencies(
         schema=1, id=f"{kernels}-{threads}", device="board", kernels=kernels, runtime="litert",
         threads=threads, statistic="median", source="test", precisions={Precision.INT8: frame},
@@ -140,8 +140,8 @@ def about(threads: int = 4, kernels: str = "xnnpack") -> Latencies:
 def test_readings_are_kept_and_a_newer_one_of_the_same_network_replaces_the_older() -> None:
     work = {"dense": 10.0, "traffic": 1.0}
     for name, ms in (("one", 3.0), ("two", 4.0), ("one", 5.0)):
-        path, count = keep_reading(
-            "pi", about(), Precision.INT8, Reading(network=name, ms=ms, work=work)
+        path, count = keep_sample(
+            "pi", about(), Precision.INT8, LatencySample(network=name, ms=ms, work=work)
         )
     assert count == 2
     assert path == calibration_folder("pi") / "xnnpack-4.json"
@@ -152,12 +152,12 @@ def test_readings_are_kept_and_a_newer_one_of_the_same_network_replaces_the_olde
 
 
 def test_readings_of_another_clock_or_another_count_of_work_are_not_mixed() -> None:
-    reading = Reading(network="one", ms=3.0, work={"dense": 10.0})
-    keep_reading("pi", about(), Precision.INT8, reading)
+    sample = LatencySample(network="one", ms=3.0, work={"dense": 10.0})
+    keep_sample("pi", about(), Precision.INT8, sample)
     other = about()
     frame = replace(other.precisions[Precision.INT8], fills=Kernels(depth=99))
     other = replace(other, precisions={Precision.INT8: frame})
-    _, count = keep_reading("pi", other, Precision.INT8, replace(reading, network="two"))
+    _, count = keep_sample("pi", other, Precision.INT8, replace(sample, network="two"))
     assert count == 1
 
 
@@ -167,13 +167,13 @@ def test_a_calibration_moves_the_prediction_and_narrows_it() -> None:
     runtime = device.runtimes[Format.TFLITE]
     fills = kernel_fills(device, runtime, load_kernels("xnnpack").precisions[Precision.INT8])
     work = work_of_all(net.operators, fills).sum(0)
-    frame = Readings(
+    frame = LatencySamples(
         speed=engine_speed(device, runtime, Precision.INT8, 4), fills=fills, error=0.03, networks=()
     )
     named = {name: float(value) for name, value in zip(CLASSES, work, strict=True) if value}
-    reading = Reading(network="net", ms=1.5 * before.median_ms, work=named)
+    sample = LatencySample(network="net", ms=1.5 * before.median_ms, work=named)
     frame_of = replace(about(), precisions={Precision.INT8: frame})
-    keep_reading("raspberry-pi", frame_of, Precision.INT8, reading)
+    keep_sample("raspberry-pi", frame_of, Precision.INT8, sample)
     after = predict_latency(net, device)
     assert after.median_ms == pytest.approx(1.5 * before.median_ms, rel=0.1)
     assert after.high_ms / after.low_ms < 0.7 * before.high_ms / before.low_ms

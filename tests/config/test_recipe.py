@@ -65,3 +65,16 @@ def test_an_override_replaces_one_key_only() -> None:
 def test_illegal_values_are_named(key: str, value: object, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         override(Recipe(), {key: value})
+
+
+def test_a_former_key_is_read_under_its_name_of_today_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("report: {exhibits: 3, setbacks: 2}\n")
+    recipe = override(load_recipe(path), {"report.exhibits": 4})
+    assert (recipe.report.visualisations, recipe.report.regressions) == (4, 2)
+    assert "report.exhibits is called report.visualisations now" in caplog.text
+    path.write_text("report: {exhibits: 3, visualisations: 2}\n")
+    with pytest.raises(RecipeError, match=r"report\.visualisations alone"):
+        load_recipe(path)

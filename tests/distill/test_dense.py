@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import LevelPair, Objects, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
 from edgekd.distill.methods import build_method
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner
 from edgekd.training.detection import DenseDetections, DetectionLoss, dense_detections
@@ -49,11 +49,11 @@ def assign(student: DenseDetections, batch: Batch) -> Assignment:
     )
 
 
-def make_signal(student: list[Tensor], teacher: list[Tensor]) -> Signal:
+def make_signal(student: list[Tensor], teacher: list[Tensor]) -> DistillationBatch:
     ours = dense_detections(student, STRIDES)
     objects = teacher_objects()
     batch = annotated(objects.boxes + 3, objects.labels)
-    return Signal(
+    return DistillationBatch(
         batch=batch,
         pairs=(LevelPair(0, 0, 5, 6), LevelPair(1, 1, 5, 6)),
         student=ours,
@@ -64,9 +64,9 @@ def make_signal(student: list[Tensor], teacher: list[Tensor]) -> Signal:
     )
 
 
-def loss(name: str, signal: Signal, **options: float) -> float:
+def loss(name: str, given: DistillationBatch, **options: float) -> float:
     torch.manual_seed(0)
-    return build_method(name, options, signal.pairs)(signal).item()
+    return build_method(name, options, given.pairs)(given).item()
 
 
 def sigmoid(z: float) -> float:
@@ -77,10 +77,10 @@ def divergence(q: float, p: float) -> float:
     return q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p))
 
 
-def cells(signal: Signal):
+def cells(given: DistillationBatch):
     """Yields each cell's (student logits, teacher logits, student box, teacher box)."""
-    parts = (signal.student.logits, signal.teacher.logits, signal.student.boxes,
-             signal.teacher.boxes)  # fmt: skip
+    parts = (given.student.logits, given.teacher.logits, given.student.boxes,
+             given.teacher.boxes)  # fmt: skip
     return zip(*(p.flatten(0, 1).tolist() for p in parts), strict=True)
 
 
@@ -101,22 +101,22 @@ def weighted_gap(terms: list[tuple[float, list[float], list[float]]]) -> float:
 
 @pytest.mark.parametrize("gamma", [1.0, 2.0])
 def test_score_weighted_logits_equal_the_formula_written_out(gamma: float) -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     total = mass = 0.0
-    for ours, theirs, _, _ in cells(signal):
+    for ours, theirs, _, _ in cells(given):
         for z, y in zip(ours, theirs, strict=True):
             p, q = sigmoid(z), sigmoid(y)
             total += abs(q - p) ** gamma * divergence(q, p)
         mass += max(map(sigmoid, theirs))
-    assert loss("logits", signal, gamma=gamma) == pytest.approx(total / mass, rel=1e-4)
+    assert loss("logits", given, gamma=gamma) == pytest.approx(total / mass, rel=1e-4)
 
 
 def test_the_factor_of_the_logits_gets_no_gradient() -> None:
     student = [t.requires_grad_() for t in raw(3)]
-    signal = make_signal(student, raw(4))
-    build_method("logits", {}, ())(signal).backward()
-    z = signal.student.logits.detach().requires_grad_()
-    q = signal.teacher.logits.sigmoid()
+    given = make_signal(student, raw(4))
+    build_method("logits", {}, ())(given).backward()
+    z = given.student.logits.detach().requires_grad_()
+    q = given.teacher.logits.sigmoid()
     weight = (q - z.detach().sigmoid()).abs()
     mass = q.amax(-1).sum()
     expected = (weight * (z.sigmoid() - q) / mass).transpose(1, 2)[..., :64].reshape(2, 3, 8, 8)
@@ -124,38 +124,38 @@ def test_the_factor_of_the_logits_gets_no_gradient() -> None:
 
 
 def test_score_weighted_boxes_equal_the_formula_written_out() -> None:
-    signal = make_signal(raw(3), raw(4))
-    terms = [(max(map(sigmoid, y)) ** 2, a, b) for _, y, a, b in cells(signal)]
-    assert loss("boxes", signal) == pytest.approx(weighted_gap(terms), rel=1e-4)
+    given = make_signal(raw(3), raw(4))
+    terms = [(max(map(sigmoid, y)) ** 2, a, b) for _, y, a, b in cells(given)]
+    assert loss("boxes", given) == pytest.approx(weighted_gap(terms), rel=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_dense_soft_labels_equal_the_formula_written_out(temperature: float) -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     total = mass = 0.0
-    for ours, theirs, _, _ in cells(signal):
+    for ours, theirs, _, _ in cells(given):
         total += sum(
             divergence(sigmoid(y / temperature), sigmoid(z / temperature))
             for z, y in zip(ours, theirs, strict=True)
         )
         mass += max(map(sigmoid, theirs))
-    got = loss("dense-soft-labels", signal, temperature=temperature)
+    got = loss("dense-soft-labels", given, temperature=temperature)
     assert got == pytest.approx(temperature**2 * total / mass, rel=1e-4)
 
 
 def test_dense_logit_matching_equals_the_formula_written_out() -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     total = mass = 0.0
-    for ours, theirs, _, _ in cells(signal):
+    for ours, theirs, _, _ in cells(given):
         weight = max(map(sigmoid, theirs))
         total += weight * sum((z - y) ** 2 for z, y in zip(ours, theirs, strict=True)) / 3
         mass += weight
-    assert loss("dense-logit-matching", signal) == pytest.approx(total / mass, rel=1e-4)
+    assert loss("dense-logit-matching", given) == pytest.approx(total / mass, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["logits", "boxes", "dense-soft-labels", "dense-logit-matching"])
 def test_an_ignore_region_is_as_if_its_cells_were_not_there(name: str) -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     visible = torch.ones(2, 80, 3, dtype=torch.bool)
     visible[:, :30] = False
 
@@ -163,13 +163,13 @@ def test_an_ignore_region_is_as_if_its_cells_were_not_there(name: str) -> None:
         return replace(seen, logits=seen.logits[:, 30:], boxes=seen.boxes[:, 30:])
 
     shorter = replace(
-        signal,
-        student=without_first(signal.student),
-        teacher=without_first(signal.teacher),
+        given,
+        student=without_first(given.student),
+        teacher=without_first(given.teacher),
     )
-    hidden = loss(name, replace(signal, visible=visible))
+    hidden = loss(name, replace(given, visible=visible))
     assert hidden == pytest.approx(loss(name, shorter), rel=1e-4)
-    assert hidden != pytest.approx(loss(name, signal), rel=1e-3)
+    assert hidden != pytest.approx(loss(name, given), rel=1e-3)
 
 
 def placed(boxes: dict[int, list[float]], others: list[float]) -> Tensor:
@@ -185,12 +185,12 @@ def test_localization_teaches_positives_and_cells_that_see_a_teachers_object() -
     ours = placed({}, [12.0, 12, 28, 28])
     weights = torch.zeros(1, 80)
     weights[0, 0], weights[0, 4] = 0.8, 0.4
-    signal = make_signal(raw(3), raw(4))
-    signal = replace(
-        signal,
-        student=replace(signal.student, logits=signal.student.logits[:1], boxes=ours),
-        teacher=replace(signal.teacher, logits=signal.teacher.logits[:1], boxes=theirs),
-        target=replace(signal.target, weights=weights),
+    given = make_signal(raw(3), raw(4))
+    given = replace(
+        given,
+        student=replace(given.student, logits=given.student.logits[:1], boxes=ours),
+        teacher=replace(given.teacher, logits=given.teacher.logits[:1], boxes=theirs),
+        target=replace(given.target, weights=weights),
         objects=Objects(
             torch.tensor([[sure, doubtful]]), torch.tensor([[0, 1]]), torch.tensor([[0.9, 0.2]])
         ),
@@ -200,15 +200,13 @@ def test_localization_teaches_positives_and_cells_that_see_a_teachers_object() -
     by_iou = 0.9 * iou(shifted, sure)[0]
     assert iou(grazing, sure)[0] < 0.5
     valuable = weighted_gap([(by_iou, student, shifted)])
-    assert loss("localization", signal, valuable=0.0) == pytest.approx(main, rel=1e-4)
-    assert loss("localization", signal) == pytest.approx(main + valuable, rel=1e-4)
-    assert loss("localization", signal, valuable=3.0) == pytest.approx(
-        main + 3 * valuable, rel=1e-4
-    )
+    assert loss("localization", given, valuable=0.0) == pytest.approx(main, rel=1e-4)
+    assert loss("localization", given) == pytest.approx(main + valuable, rel=1e-4)
+    assert loss("localization", given, valuable=3.0) == pytest.approx(main + 3 * valuable, rel=1e-4)
     doubted = weighted_gap([(by_iou, student, shifted), (0.2, student, doubtful)])
-    assert loss("localization", signal, min_score=0.1) == pytest.approx(main + doubted, rel=1e-4)
+    assert loss("localization", given, min_score=0.1) == pytest.approx(main + doubted, rel=1e-4)
     reached = [(by_iou, student, shifted), (0.9 * iou(grazing, sure)[0], student, grazing)]
-    assert loss("localization", signal, overlap=0.2) == pytest.approx(
+    assert loss("localization", given, overlap=0.2) == pytest.approx(
         main + weighted_gap(reached), rel=1e-4
     )
 
@@ -226,7 +224,7 @@ class Head(nn.Module):
         return 3 * scores, boxes
 
 
-def crossing() -> tuple[Signal, Head]:
+def crossing() -> tuple[DistillationBatch, Head]:
     generator = torch.Generator().manual_seed(8)
     maps = tuple(torch.randn(2, 5, h, w, generator=generator) for h, w in CELLS)
     head = Head()
@@ -234,25 +232,25 @@ def crossing() -> tuple[Signal, Head]:
 
 
 def test_cross_head_compares_what_the_head_reads_from_the_projected_feature() -> None:
-    signal, head = crossing()
+    given, head = crossing()
     torch.manual_seed(0)
-    method = build_method("crosskd", {"box_weight": 3.0, "gamma": 2.0}, signal.pairs)
+    method = build_method("crosskd", {"box_weight": 3.0, "gamma": 2.0}, given.pairs)
     outputs: list[Tensor] = []
-    for index, feature in enumerate(signal.student_features):
+    for index, feature in enumerate(given.student_features):
         kernel = method.projectors[index]
         projected = torch.einsum("oc,bchw->bohw", kernel.weight[:, :, 0, 0], feature)
         outputs += head(index, projected + kernel.bias[:, None, None])
-    read = replace(signal, student=dense_detections(outputs, STRIDES))
+    read = replace(given, student=dense_detections(outputs, STRIDES))
     expected = loss("logits", read, gamma=2.0) + 3 * loss("boxes", read)
-    assert method(signal).item() == pytest.approx(expected, rel=1e-4)
+    assert method(given).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_cross_head_teaches_feature_and_projector_through_a_head_that_stays() -> None:
-    signal, head = crossing()
-    maps = tuple(f.requires_grad_() for f in signal.student_features)
+    given, head = crossing()
+    maps = tuple(f.requires_grad_() for f in given.student_features)
     before = [p.clone() for p in head.parameters()]
-    method = build_method("crosskd", {}, signal.pairs)
-    method(replace(signal, student_features=maps)).backward()
+    method = build_method("crosskd", {}, given.pairs)
+    method(replace(given, student_features=maps)).backward()
     assert all(f.grad.abs().sum() > 0 for f in maps)
     assert all(p.grad is not None for p in method.parameters())
     assert all(p.grad is None for p in head.parameters())
@@ -260,13 +258,13 @@ def test_cross_head_teaches_feature_and_projector_through_a_head_that_stays() ->
 
 
 def test_cross_head_takes_the_first_teachers_features_where_there_are_more() -> None:
-    signal, _ = crossing()
+    given, _ = crossing()
     twice = replace(
-        signal,
-        pairs=(*signal.pairs, *signal.pairs),
-        student_features=(*signal.student_features, *signal.student_features),
+        given,
+        pairs=(*given.pairs, *given.pairs),
+        student_features=(*given.student_features, *given.student_features),
     )
-    assert loss("crosskd", twice) == pytest.approx(loss("crosskd", signal))
+    assert loss("crosskd", twice) == pytest.approx(loss("crosskd", given))
 
 
 def entropy(target: Tensor) -> float:
@@ -276,13 +274,13 @@ def entropy(target: Tensor) -> float:
 
 @pytest.mark.parametrize("soft", [0.0, 1.0])
 def test_a_sure_teachers_boxes_are_as_good_as_annotation(soft: float) -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     objects = teacher_objects(((1.0, 1.0), (1.0, 1.0)))
     batch = annotated(objects.boxes, objects.labels)
-    terms = DetectionLoss(box_weight=2.5)(signal.student, batch)
-    target = assign(signal.student, batch)
+    terms = DetectionLoss(box_weight=2.5)(given.student, batch)
+    target = assign(given.student, batch)
     constant = entropy(target.scores) / max(1.0, target.weights.sum().item())
-    got = loss("teacher-boxes", replace(signal, objects=objects), soft=soft)
+    got = loss("teacher-boxes", replace(given, objects=objects), soft=soft)
     assert got == pytest.approx(sum(terms.values()).item() - constant, rel=1e-4)
 
 
@@ -290,9 +288,9 @@ def test_a_sure_teachers_boxes_are_as_good_as_annotation(soft: float) -> None:
 def test_teacher_boxes_count_by_the_score_of_the_object_that_a_cell_answers_for(
     soft: float,
 ) -> None:
-    signal = make_signal(raw(3), raw(4))
+    given = make_signal(raw(3), raw(4))
     objects = teacher_objects()
-    target = assign(signal.student, annotated(objects.boxes, objects.labels))
+    target = assign(given.student, annotated(objects.boxes, objects.labels))
     classes = mass = 0.0
     gaps = []
     for image in range(2):
@@ -306,27 +304,27 @@ def test_teacher_boxes_count_by_the_score_of_the_object_that_a_cell_answers_for(
             score = objects.scores[image, owner[0]].item() if quality else 0.0
             mass += quality * score
             gaps.append(
-                (quality * score, signal.student.boxes[image, cell].tolist(),
+                (quality * score, given.student.boxes[image, cell].tolist(),
                  target.boxes[image, cell].tolist())
             )  # fmt: skip
             for label in range(3):
                 asked = target.scores[image, cell, label].item() * (1 - soft + soft * score)
-                p = sigmoid(signal.student.logits[image, cell, label].item())
+                p = sigmoid(given.student.logits[image, cell, label].item())
                 classes += -asked * math.log(p) - (1 - asked) * math.log(1 - p)
                 classes -= entropy(torch.tensor(asked))
     assert mass > 1
     expected = classes / mass + 2.0 * weighted_gap([g for g in gaps if g[0]])
-    got = loss("teacher-boxes", signal, soft=soft, box_weight=2.0)
+    got = loss("teacher-boxes", given, soft=soft, box_weight=2.0)
     assert got == pytest.approx(expected, rel=1e-4)
 
 
 def test_teacher_boxes_below_the_least_score_do_not_count() -> None:
-    signal = make_signal(raw(3), raw(4))
-    doubtful = replace(signal, objects=teacher_objects(((0.9, 0.29), (0.7, 0.8))))
+    given = make_signal(raw(3), raw(4))
+    doubtful = replace(given, objects=teacher_objects(((0.9, 0.29), (0.7, 0.8))))
     padded = teacher_objects(((0.9, 0.0), (0.7, 0.8)))
     padded.labels[0, 1] = -1
     assert loss("teacher-boxes", doubtful) == pytest.approx(
-        loss("teacher-boxes", replace(signal, objects=padded))
+        loss("teacher-boxes", replace(given, objects=padded))
     )
     assert loss("teacher-boxes", doubtful) != pytest.approx(
         loss("teacher-boxes", doubtful, min_score=0.2), rel=1e-3
@@ -335,7 +333,7 @@ def test_teacher_boxes_below_the_least_score_do_not_count() -> None:
 
 def test_one_box_with_two_classes_keeps_the_score_of_each() -> None:
     """NMS by class leaves a box that is a car and a truck; each class has a score of its own."""
-    signal, box = make_signal(raw(3), raw(4)), [2.0, 2.0, 62.0, 62.0]
+    given, box = make_signal(raw(3), raw(4)), [2.0, 2.0, 62.0, 62.0]
     both = Objects(
         torch.tensor([[box, box]] * 2),
         torch.tensor([[0, 1]] * 2),
@@ -344,13 +342,13 @@ def test_one_box_with_two_classes_keeps_the_score_of_each() -> None:
     even = (torch.arange(80) % 2 == 0).unsqueeze(-1)
     logits = torch.where(even, torch.tensor([0.0, -9, -9]), torch.tensor([-9.0, 0, -9]))
     exact = torch.tensor(box).expand(2, 80, 4)
-    student = replace(signal.student, logits=logits.expand(2, 80, 3), boxes=exact)
+    student = replace(given.student, logits=logits.expand(2, 80, 3), boxes=exact)
     chosen = assign(student, annotated(both.boxes, both.labels)).scores.sum((0, 1)).tolist()
     assert min(chosen[:2]) > 1
     wanted = 0.9 * chosen[0] + 0.4 * chosen[1]
     method = build_method("teacher-boxes", {}, ())
     raised = student.logits.clone().requires_grad_()
-    method(replace(signal, student=replace(student, logits=raised), objects=both)).backward()
+    method(replace(given, student=replace(student, logits=raised), objects=both)).backward()
     # The gradient of a divergence is p - y: summed over cells it tells the sum of all y.
     asked = (raised.detach().sigmoid() - raised.grad * wanted).sum()
     assert asked.item() == pytest.approx(wanted, rel=1e-4)
@@ -358,10 +356,10 @@ def test_one_box_with_two_classes_keeps_the_score_of_each() -> None:
 
 def test_teacher_boxes_leave_hidden_cells_alone() -> None:
     student = [t.requires_grad_() for t in raw(3)]
-    signal = make_signal(student, raw(4))
+    given = make_signal(student, raw(4))
     visible = torch.ones(2, 80, 3, dtype=torch.bool)
     visible[:, :40] = False
-    build_method("teacher-boxes", {}, ())(replace(signal, visible=visible)).backward()
+    build_method("teacher-boxes", {}, ())(replace(given, visible=visible)).backward()
     scores, boxes = (t.grad.flatten(2) for t in student[:2])
     assert not scores[..., :40].any()
     assert not boxes[..., :40].any()

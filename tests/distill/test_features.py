@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.methods import build_method
 
 CELLS = ((6, 5), (3, 4))
@@ -19,13 +19,13 @@ def maps(seed: int, channels: int = 3, cells=CELLS) -> tuple[Tensor, ...]:
     return tuple(torch.randn(2, channels, h, w, generator=generator) for h, w in cells)
 
 
-def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Signal:
+def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> DistillationBatch:
     nothing = torch.zeros(2, 0)
     pairs = tuple(
         LevelPair(i, i, s.shape[1], t.shape[1])
         for i, (s, t) in enumerate(zip(student, teacher, strict=True))
     )
-    return Signal(
+    return DistillationBatch(
         batch=Batch(nothing, nothing, nothing, nothing, nothing),
         pairs=pairs,
         student_features=student,
@@ -33,14 +33,14 @@ def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Sig
     )
 
 
-def build(name: str, signal: Signal, **options: float) -> nn.Module:
+def build(name: str, given: DistillationBatch, **options: float) -> nn.Module:
     torch.manual_seed(0)
-    return build_method(name, options, signal.pairs)
+    return build_method(name, options, given.pairs)
 
 
 def loss(name: str, student, teacher, **options: float) -> float:
-    signal = make_signal(student, teacher)
-    return build(name, signal, **options)(signal).item()
+    given = make_signal(student, teacher)
+    return build(name, given, **options)(given).item()
 
 
 def mean_over_pairs(compare, student, teacher) -> float:
@@ -90,8 +90,8 @@ def test_attention_of_energy_in_different_places_is_two() -> None:
 
 
 def test_attention_learns_nothing_itself() -> None:
-    signal = make_signal(maps(1, 4), maps(2, 7))
-    assert not list(build("attention", signal).parameters())
+    given = make_signal(maps(1, 4), maps(2, 7))
+    assert not list(build("attention", given).parameters())
 
 
 def test_pearson_equals_one_minus_the_correlation_and_ignores_scale_and_shift() -> None:
@@ -126,8 +126,8 @@ def test_channel_wise_is_the_divergence_of_each_channels_map(temperature: float)
 
 def test_masked_generation_without_a_mask_is_the_generators_error() -> None:
     student, teacher = maps(1), maps(2)
-    signal = make_signal(student, teacher)
-    method = build("mgd", signal, mask=0.0)
+    given = make_signal(student, teacher)
+    method = build("mgd", given, mask=0.0)
     made = []
     for generator, feature in zip(method.generators, student, strict=True):
         first, second = (m for m in generator if isinstance(m, nn.Conv2d))
@@ -136,16 +136,16 @@ def test_masked_generation_without_a_mask_is_the_generators_error() -> None:
             nn.functional.conv2d(hidden.clamp(min=0), second.weight, second.bias, padding=1)
         )
     expected = mean_over_pairs(relative_error, made, teacher)
-    assert method(signal).item() == pytest.approx(expected, rel=1e-4)
+    assert method(given).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_masked_generation_blanks_whole_positions_and_the_share_that_was_asked() -> None:
     seen: list[Tensor] = []
-    signal = make_signal((torch.ones(8, 3, 40, 40),), (torch.ones(8, 3, 40, 40),))
-    method = build("mgd", signal, mask=0.3)
+    given = make_signal((torch.ones(8, 3, 40, 40),), (torch.ones(8, 3, 40, 40),))
+    method = build("mgd", given, mask=0.3)
     method.generators[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    method(signal)
-    method(signal)
+    method(given)
+    method(given)
     first, second = seen
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(first.amin(1), first.amax(1))
@@ -154,12 +154,12 @@ def test_masked_generation_blanks_whole_positions_and_the_share_that_was_asked()
 
 
 def test_masks_follow_the_global_seed() -> None:
-    signal = make_signal(maps(1), maps(2))
-    method = build("mgd", signal)
+    given = make_signal(maps(1), maps(2))
+    method = build("mgd", given)
 
     def run(seed: int) -> float:
         torch.manual_seed(seed)
-        return method(signal).item()
+        return method(given).item()
 
     assert run(3) == run(3)
     assert run(3) != run(4)
@@ -179,14 +179,14 @@ def test_a_projector_that_undoes_the_difference_makes_the_loss_zero(name: str) -
     student = maps(1, 4)
     mix = torch.randn(7, 4, generator=torch.Generator().manual_seed(3))
     teacher = tuple(torch.einsum("oc,bchw->bohw", mix, f) for f in student)
-    signal = make_signal(student, teacher)
-    method = build(name, signal)
-    assert method(signal).item() > 0.01
+    given = make_signal(student, teacher)
+    method = build(name, given)
+    assert method(given).item() > 0.01
     with torch.no_grad():
         for projector in method.projectors:
             projector.weight.copy_(mix[:, :, None, None])
             projector.bias.zero_()
-    assert method(signal).item() == pytest.approx(0, abs=1e-5)
+    assert method(given).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", [*(n for n in PROJECTED if n != "mgd"), "attention"])

@@ -12,7 +12,7 @@ from edgekd.config.methods import METHODS
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import LevelPair, Objects, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
 from edgekd.distill.methods import MODULES, build_method
 from edgekd.training.assigner import TaskAlignedAssigner
 from edgekd.training.detection import DenseDetections, dense_detections
@@ -114,13 +114,13 @@ def teacher_objects(teacher: DenseDetections) -> Objects:
     )  # fmt: skip
 
 
-def make_signal(student: Network, teacher: Network, pairs=SAME) -> Signal:
+def make_signal(student: Network, teacher: Network, pairs=SAME) -> DistillationBatch:
     sizes = tuple((o.shape[2], o.shape[3]) for o in student.outputs[::2])
     strides = [64 // height for height, _ in sizes]
     batch = annotation(len(student.logits))
     seen = dense_detections(student.outputs, strides)
     told = dense_detections(teacher.outputs, strides)
-    return Signal(
+    return DistillationBatch(
         batch=batch,
         pairs=pairs,
         student_features=tuple(student.features),
@@ -171,7 +171,7 @@ def test_an_unknown_method_or_option_is_a_recipe_error() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_a_signal_without_what_is_needed_says_what(name: str) -> None:
     with pytest.raises(ValueError, match=r"this method needs the (student|teacher)'s "):
-        build(name)(Signal(batch=annotation(2)))
+        build(name)(DistillationBatch(batch=annotation(2)))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -200,39 +200,39 @@ def test_it_is_zero_where_student_is_teacher_and_positive_elsewhere(name: str) -
 @pytest.mark.parametrize("name", ALL)
 def test_the_gradient_goes_to_the_student_only(name: str) -> None:
     student, teacher = make_student(1), make_teacher(2)
-    signal = make_signal(student, teacher)
-    for tensor in (*student.tensors(), *teacher.tensors(), signal.objects.scores):
+    given = make_signal(student, teacher)
+    for tensor in (*student.tensors(), *teacher.tensors(), given.objects.scores):
         tensor.requires_grad_()
-    signal = replace(make_signal(student, teacher), objects=signal.objects)
-    build(name)(signal).backward()
+    given = replace(make_signal(student, teacher), objects=given.objects)
+    build(name)(given).backward()
     assert any(t.grad is not None and t.grad.abs().sum() > 0 for t in student.tensors())
-    assert all(t.grad is None for t in (*teacher.tensors(), signal.objects.scores))
+    assert all(t.grad is None for t in (*teacher.tensors(), given.objects.scores))
     assert all(p.grad is None for p in HEAD.parameters())
 
 
-def without_objects(_batch: int) -> Signal:
-    signal = make_signal(make_student(1), make_teacher(2))
+def without_objects(_batch: int) -> DistillationBatch:
+    given = make_signal(make_student(1), make_teacher(2))
     none = replace(annotation(4), boxes=torch.zeros(4, 0, 4), labels=torch.full((4, 1), -1))
     empty = replace(
-        signal.target,
-        scores=torch.zeros_like(signal.target.scores),
-        weights=torch.zeros_like(signal.target.weights),
+        given.target,
+        scores=torch.zeros_like(given.target.scores),
+        weights=torch.zeros_like(given.target.weights),
     )
     objects = Objects(torch.zeros(4, 0, 4), torch.zeros(4, 0, dtype=torch.long), torch.zeros(4, 0))
-    return replace(signal, batch=none, target=empty, objects=objects)
+    return replace(given, batch=none, target=empty, objects=objects)
 
 
-def all_hidden(_batch: int) -> Signal:
-    signal = make_signal(make_student(1), make_teacher(2))
-    return replace(signal, visible=torch.zeros_like(signal.visible))
+def all_hidden(_batch: int) -> DistillationBatch:
+    given = make_signal(make_student(1), make_teacher(2))
+    return replace(given, visible=torch.zeros_like(given.visible))
 
 
-def one_cell(batch: int) -> Signal:
+def one_cell(batch: int) -> DistillationBatch:
     cells = ((1, 1),)
     return make_signal(make_student(1, batch, cells=cells), make_teacher(2, batch, cells), SAME[:1])
 
 
-def identical_rows(_batch: int) -> Signal:
+def identical_rows(_batch: int) -> DistillationBatch:
     student = make_student(1, 1)
     rows = Network(
         [o.repeat(4, 1, 1, 1) for o in student.outputs],
@@ -242,14 +242,14 @@ def identical_rows(_batch: int) -> Signal:
     return make_signal(rows, make_teacher(2))
 
 
-def constant_features(_batch: int) -> Signal:
+def constant_features(_batch: int) -> DistillationBatch:
     student = make_student(1)
     return make_signal(
         replace(student, features=[f * 0 for f in student.features]), make_teacher(2)
     )
 
 
-def huge(_batch: int) -> Signal:
+def huge(_batch: int) -> DistillationBatch:
     student, teacher = make_student(1), make_teacher(2)
     return make_signal(
         Network(*([1e4 * t for t in part] for part in (student.outputs, student.features)),
@@ -259,12 +259,12 @@ def huge(_batch: int) -> Signal:
     )  # fmt: skip
 
 
-def tensors_of(signal: Signal) -> list[Tensor]:
+def tensors_of(given: DistillationBatch) -> list[Tensor]:
     return [
-        signal.student.logits,
-        signal.student.boxes,
-        signal.student_logits,
-        *signal.student_features,
+        given.student.logits,
+        given.student.boxes,
+        given.student_logits,
+        *given.student_features,
     ]
 
 
@@ -282,12 +282,12 @@ def tensors_of(signal: Signal) -> list[Tensor]:
     ],
 )
 def test_loss_and_gradient_stay_finite(name: str, case, batch: int) -> None:
-    signal = case(batch)
-    tensors = tensors_of(signal)
+    given = case(batch)
+    tensors = tensors_of(given)
     for tensor in tensors:
         tensor.requires_grad_()
-    pairs = signal.pairs
-    loss = build(name, pairs)(signal)
+    pairs = given.pairs
+    loss = build(name, pairs)(given)
     assert torch.isfinite(loss)
     assert loss.item() > -1e-3
     assert all(torch.isfinite(g).all() for g in gradients(loss, tensors))
@@ -313,18 +313,18 @@ def test_showing_every_image_twice_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in ALL if METHODS[n].tasks == {Task.DETECTION}])
 def test_what_is_hidden_neither_teaches_nor_dilutes(name: str) -> None:
     student, teacher = make_student(1), make_teacher(2)
-    signal = make_signal(student, teacher)
-    visible = signal.visible.clone()
+    given = make_signal(student, teacher)
+    visible = given.visible.clone()
     visible[:, ::2] = False
-    signal = replace(signal, visible=visible)
+    given = replace(given, visible=visible)
     moved = replace(
-        signal.teacher,
-        logits=torch.where(visible, signal.teacher.logits, 4.0),
-        boxes=torch.where(visible[..., :1], signal.teacher.boxes, 1.0),
+        given.teacher,
+        logits=torch.where(visible, given.teacher.logits, 4.0),
+        boxes=torch.where(visible[..., :1], given.teacher.boxes, 1.0),
     )
-    loss = build(name)(signal)
+    loss = build(name)(given)
     assert loss.item() > 0.01
-    assert build(name)(replace(signal, teacher=moved)).item() == pytest.approx(loss.item())
+    assert build(name)(replace(given, teacher=moved)).item() == pytest.approx(loss.item())
     assert build(name)(all_hidden(4)).item() == pytest.approx(0, abs=1e-6)
 
 

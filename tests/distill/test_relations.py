@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import LevelPair, Signal
+from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.methods import build_method
 
 
-def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Signal:
+def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> DistillationBatch:
     nothing = torch.zeros(len(student[0]), 0)
-    return Signal(
+    return DistillationBatch(
         batch=Batch(nothing, nothing, nothing, nothing, nothing),
         pairs=tuple(
             LevelPair(i, i, s.shape[1], t.shape[1])
@@ -26,8 +26,8 @@ def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Sig
 
 
 def loss(name: str, student, teacher, **options: float) -> float:
-    signal = make_signal(student, teacher)
-    return build_method(name, options, signal.pairs)(signal).item()
+    given = make_signal(student, teacher)
+    return build_method(name, options, given.pairs)(given).item()
 
 
 def maps(seed: int, channels: int, images: int = 4) -> tuple[Tensor, ...]:
@@ -145,6 +145,6 @@ def test_identical_images_pull_no_harder_than_different_ones() -> None:
     same = maps(1, 3)[0]
     same[1] = same[0] + 1e-7
     same.requires_grad_()
-    signal = make_signal((same,), maps(2, 5)[:1])
-    build_method("rkd", {}, signal.pairs)(signal).backward()
+    given = make_signal((same,), maps(2, 5)[:1])
+    build_method("rkd", {}, given.pairs)(given).backward()
     assert 0 < same.grad.abs().max() < 1

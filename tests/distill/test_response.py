@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import Signal
+from edgekd.distill.batch_context import DistillationBatch
 from edgekd.distill.methods import build_method
 from edgekd.distill.response import required
 
@@ -26,12 +26,12 @@ def loss(
     batch = Batch(
         nothing, nothing.unsqueeze(-1), torch.tensor(labels).unsqueeze(1), nothing, nothing
     )
-    signal = Signal(
+    given = DistillationBatch(
         batch=batch,
         student_logits=torch.as_tensor(student),
         teacher_logits=torch.as_tensor(teacher),
     )
-    return build_method(name, options, ())(signal)
+    return build_method(name, options, ())(given)
 
 
 def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
@@ -132,11 +132,11 @@ def test_raw_outputs_weigh_every_output_by_its_own_spread() -> None:
     student = (torch.tensor([[1.0, 2.0]]), torch.tensor([[[10.0, -10.0, 40.0]]]))
     teacher = (torch.tensor([[0.0, 2.0]]), torch.tensor([[[10.0, -10.0, 30.0]]]))
     nothing = torch.zeros(1, 0)
-    signal = Signal(
+    given = DistillationBatch(
         batch=Batch(nothing, nothing, nothing, nothing, nothing),
         student_outputs=student,
         teacher_outputs=teacher,
     )
-    found = build_method("raw-outputs", {}, ())(signal)
+    found = build_method("raw-outputs", {}, ())(given)
     # Mean squares 1/2 and 100/3; variances of (0, 2) and of (10, -10, 30) 1 and 800/3.
     assert float(found) == pytest.approx(((1 / 2) / 1 + (100 / 3) / (800 / 3)) / 2)

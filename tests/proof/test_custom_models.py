@@ -104,7 +104,7 @@ def assert_proven(made: Exported, board: str) -> None:
     checks = prove(made.artifacts, trained, load_device(board), made.pixels)
     assert {c.name.split("/")[0] for c in checks} == {"parity", "coverage", "conformance"}
     for check in checks:
-        assert check.passed, f"{check.name}: {check.figure} ({check.culprit})"
+        assert check.passed, f"{check.name}: {check.figure} ({check.failing_operator})"
 
 
 class Mover(nn.Module):
@@ -226,7 +226,7 @@ def test_a_runtime_that_changes_one_moved_value_is_caught(moved: Exported) -> No
     integers[move.output].flat[0] ^= 1
     check = check_operators(trained, shipped, pairs, integers, "runtime")
     assert not check.passed
-    assert check.culprit == move.name
+    assert check.failing_operator == move.name
 
 
 class Shared(nn.Module):
@@ -502,8 +502,8 @@ def test_float16_is_float32_rounded_and_a_changed_weight_is_found(
     onnx.save(model, tmp_path / "float16.onnx")
     check = check_half_parameters(tmp_path / "float16.onnx", whole)
     assert not check.passed
-    assert check.culprit is not None
-    assert check.culprit.endswith("plain.weight")
+    assert check.failing_operator is not None
+    assert check.failing_operator.endswith("plain.weight")
 
 
 def test_float16_computes_what_float32_computes_and_another_scale_does_not(
@@ -521,7 +521,7 @@ def test_float16_computes_what_float32_computes_and_another_scale_does_not(
     onnx.save(model, tmp_path / "float16.onnx")
     check = check_half_outputs(tmp_path / "float16.onnx", whole, images)
     assert not check.passed
-    assert check.culprit is not None
+    assert check.failing_operator is not None
 
 
 def test_an_old_parser_gets_its_own_operator_set(tmp_path: Path) -> None:

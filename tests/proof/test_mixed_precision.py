@@ -109,7 +109,7 @@ def test_layers_kept_in_float_pass_every_proof(
     board: str, kept: tuple[str, ...], tmp_path: Path
 ) -> None:
     checks = proven(board, *exported(board, kept, tmp_path))
-    failed = {name: (c.figure, c.culprit) for name, c in checks.items() if not c.passed}
+    failed = {name: (c.figure, c.failing_operator) for name, c in checks.items() if not c.passed}
     assert failed == {}
     assert "in float as trained" in checks["parity/parameters/int8.tflite"].figure
     assert "100.00 %" not in checks["coverage/int8.tflite"].figure or kept[0].startswith("add")

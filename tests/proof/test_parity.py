@@ -195,8 +195,8 @@ def test_a_mutated_file_fails_its_proof_and_the_operator_is_named(
     parameters, _ = prove(original, suspect)
     assert not parameters.passed
     names = damaged_operators(original, suspect)
-    assert parameters.culprit is not None
-    assert any(name in parameters.culprit for name in names)
+    assert parameters.failing_operator is not None
+    assert any(name in parameters.failing_operator for name in names)
 
 
 def damaged_operators(original: Path, suspect: Path) -> set[str]:
@@ -220,7 +220,7 @@ def test_replaying_the_operators_alone_catches_a_damaged_weight(
     # Aligned by wiring: the weights that differ must not keep the partners apart.
     _, operators = prove(original, suspect)
     assert not operators.passed
-    assert operators.culprit in operators.details["within_one"]
+    assert operators.failing_operator in operators.details["within_one"]
     assert len(operators.details["within_one"]) == len(trained.operators)
 
 
@@ -229,7 +229,7 @@ def test_an_untouched_file_passes(finished_run, file: str) -> None:
     path = finished_run.folder / "export" / file
     for check in prove(path, path):
         assert check.passed, check.figure
-        assert check.culprit is None
+        assert check.failing_operator is None
 
 
 def test_onnx_and_tflite_hold_the_same_bytes(finished_run) -> None:
@@ -284,7 +284,7 @@ def test_each_way_of_rounding_is_held_against_its_own_trained_graph() -> None:
     assert apart.passed
     confused = check_end_to_end([([base], {"a": [base], "b": [near]}), ([base], {"c": [far]})])
     assert not confused.passed
-    assert confused.culprit == "trained - c"
+    assert confused.failing_operator == "trained - c"
 
 
 def test_end_to_end_fails_for_a_small_distance_that_every_image_has() -> None:
@@ -310,7 +310,7 @@ def test_end_to_end_does_not_fail_for_one_image_of_many() -> None:
     trained[:, :600] = 1  # The same in every image is none.
     found = check_end_to_end([([trained], {"c": [base]}), runtimes])
     assert not found.passed
-    assert found.culprit == "trained - c"
+    assert found.failing_operator == "trained - c"
 
 
 def test_end_to_end_fails_for_a_graph_further_away_than_the_runtimes_are_from_each_other() -> None:
@@ -321,5 +321,5 @@ def test_end_to_end_fails_for_a_graph_further_away_than_the_runtimes_are_from_ea
     assert passed.passed
     failed = check_end_to_end([([base + 5], {"a": [base], "b": [near]})])
     assert not failed.passed
-    assert failed.culprit is not None
-    assert failed.culprit.startswith("trained - ")
+    assert failed.failing_operator is not None
+    assert failed.failing_operator.startswith("trained - ")

@@ -1,7 +1,8 @@
-"""Tuning: damage is measured at the right layer, and only what is needed stays float."""
+"""Tuning: sensitivity is measured at the right layer, and only what is needed stays float."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 from functools import cache
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from edgekd.config.device import load_device
 from edgekd.quantize import graph as graphs
-from edgekd.quantize.tuning import Damage, Evaluate, damages, tune
+from edgekd.quantize.tuning import Evaluate, LayerSensitivity, layer_sensitivities, tune
 
 
 class Chain(nn.Module):
@@ -74,7 +75,7 @@ def setup(outliers: tuple[int, ...]) -> Setup:
 
 def test_damage_is_found_where_it_is_done() -> None:
     _, prepared, images, _ = setup((1,))
-    found = {item.layer: item for item in damages(prepared, images, 1)}
+    found = {item.layer: item for item in layer_sensitivities(prepared, images, 1)}
     assert list(found) == [f"steps.{i}" for i in range(4)] + ["add", "steps.4", "last"]
     outputs = {name: item.output or 0.0 for name, item in found.items()}
     worst = max(outputs, key=lambda name: outputs[name])
@@ -88,13 +89,13 @@ def test_damage_is_found_where_it_is_done() -> None:
 def test_analysis_leaves_the_graph_as_it_was() -> None:
     _, prepared, images, _ = setup((1,))
     before = {k: v.clone() for k, v in prepared.state_dict().items()}
-    assert len(list(damages(prepared, images, 1))) == 7
+    assert len(list(layer_sensitivities(prepared, images, 1))) == 7
     assert all(torch.equal(v, before[k]) for k, v in prepared.state_dict().items())
 
 
 def tuned(outliers: tuple[int, ...], tolerable: float, prices: dict[str, float] | None = None):
     folded, prepared, images, evaluate = setup(outliers)
-    found = list(damages(prepared, images, 1))
+    found = list(layer_sensitivities(prepared, images, 1))
     return tune(folded, prepared, found, prices or {}, evaluate, tolerable), evaluate
 
 
@@ -124,8 +125,10 @@ def test_what_was_not_needed_is_rounded_again() -> None:
     """The ranking is told that a harmless tensor is worst: the search must find that out."""
     folded, prepared, images, evaluate = setup((1,))
     found = [
-        Damage(layer=i.layer, weight=i.weight, output=9.0 if i.layer == "steps.3" else i.output)
-        for i in damages(prepared, images, 1)
+        LayerSensitivity(
+            layer=i.layer, weight=i.weight, output=9.0 if i.layer == "steps.3" else i.output
+        )
+        for i in layer_sensitivities(prepared, images, 1)
     ]
     result = tune(folded, prepared, found, {}, evaluate, 0.05)
     assert result.met
@@ -145,6 +148,7 @@ def test_what_cannot_be_met_is_said_and_the_best_is_given() -> None:
 def test_neural_compressor_says_nothing_and_its_logger_is_left_alone(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    importlib.import_module("neural_compressor.torch.quantization")  # It sets its own level.
     logger = logging.getLogger("neural_compressor")
     before = logger.level
     tuned((1,), 0.05)

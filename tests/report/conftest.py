@@ -12,11 +12,11 @@ from edgekd.core.results import (
     ClassificationMetrics,
     Comparison,
     DetectionMetrics,
-    Exhibit,
     Interval,
     Latency,
     ModelRow,
     RunRecord,
+    SampleVisualisation,
 )
 from edgekd.core.types import Detections, Precision, Task
 
@@ -142,7 +142,7 @@ CHECKS = (
         name="parity/operators/tflite",
         passed=True,
         figure="99.81 % of values within 1 step",
-        mark=">= 99 % within 1 step",
+        criterion=">= 99 % within 1 step",
         details={
             "histogram": {
                 "tflite against trained": {"0": 0.9527, "1": 0.0454, "2": 0.0013, ">2": 0.0006},
@@ -154,14 +154,14 @@ CHECKS = (
         name="parity/decisions/tflite",
         passed=True,
         figure="mAP 36.12 against 36.15 in the trained graph",
-        mark="within 0.30 points",
+        criterion="within 0.30 points",
     ),
     Check(
         name="parity/operators/onnx",
         passed=False,
         figure="93.40 % of values within 1 step",
-        mark=">= 99 % within 1 step",
-        culprit="/neck/level2/Resize_1",
+        criterion=">= 99 % within 1 step",
+        failing_operator="/neck/level2/Resize_1",
         details={
             "histogram": {
                 "onnx against trained graph": {"0": 0.812, "1": 0.122, "2": 0.049, ">2": 0.017},
@@ -172,15 +172,15 @@ CHECKS = (
         name="coverage/tflite",
         passed=True,
         figure="100.00 % of MACs in integer, no float island",
-        mark=">= 99 % in integer",
+        criterion=">= 99 % in integer",
         details={"share": 1.0, "islands": []},
     ),
     Check(
         name="coverage/onnx",
         passed=False,
         figure="97.31 % of MACs in integer, 1 float island",
-        mark=">= 99 % in integer",
-        culprit="/neck/level2/Conv_7",
+        criterion=">= 99 % in integer",
+        failing_operator="/neck/level2/Conv_7",
         details={
             "share": 0.9731,
             "islands": [{"operator": "/neck/level2/Conv_7", "reason": "no quantized output"}],
@@ -190,7 +190,7 @@ CHECKS = (
         name="conformance/tflite",
         passed=True,
         figure="214 tensors, 0 violations",
-        mark="0 violations",
+        criterion="0 violations",
     ),
 )  # fmt: skip
 
@@ -258,8 +258,8 @@ def record(picture: Path) -> RunRecord:
             "distill": curve(7.2, 1.4, 0.3661, 4000),
             "quantize": curve(1.9, 1.5, 0.3612, 600),
         },
-        exhibits=(
-            Exhibit(
+        visualisations=(
+            SampleVisualisation(
                 image=picture,
                 classes=CLASSES,
                 truth=detections(6, seed=1),
@@ -282,7 +282,7 @@ def record(picture: Path) -> RunRecord:
 
 @pytest.fixture
 def classification_record(record: RunRecord) -> RunRecord:
-    """A finished classification run without proofs, curves or exhibits."""
+    """A finished classification run without proofs, curves or visualisations."""
     metrics = ClassificationMetrics(
         top1=0.9137, top5=0.9963, per_class={"cat": 0.8812, "dog": 0.9462}, images=1000
     )
@@ -306,6 +306,6 @@ def classification_record(record: RunRecord) -> RunRecord:
         comparisons=(),
         checks=(),
         curves={},
-        exhibits=(),
+        visualisations=(),
         provenance={},
     )

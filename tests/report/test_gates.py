@@ -49,7 +49,7 @@ def row(key: str, found: DetectionMetrics | None, **fields: object) -> ModelRow:
 def record(*rows: ModelRow, target: str = "raspberry-pi") -> RunRecord:
     return RunRecord(
         name="r", target=target, task=Task.DETECTION, dataset="d", rows=rows, comparisons=(),
-        checks=(), curves={}, exhibits=(), provenance={},
+        checks=(), curves={}, visualisations=(), provenance={},
     )  # fmt: skip
 
 

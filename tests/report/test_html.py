@@ -124,11 +124,12 @@ def test_hostile_names_stay_text(record: RunRecord) -> None:
         for row in record.rows
     )
     checks = tuple(
-        replace(check, culprit=HOSTILE, details={"histogram": {HOSTILE: {"0": 1.0}}})
+        replace(check, failing_operator=HOSTILE, details={"histogram": {HOSTILE: {"0": 1.0}}})
         for check in record.checks
     )
-    exhibits = tuple(
-        replace(exhibit, classes=(HOSTILE,) * len(exhibit.classes)) for exhibit in record.exhibits
+    visualisations = tuple(
+        replace(visualisation, classes=(HOSTILE,) * len(visualisation.classes))
+        for visualisation in record.visualisations
     )
     curves = {HOSTILE: record.curves["teacher"]}
     hostile = replace(
@@ -137,7 +138,7 @@ def test_hostile_names_stay_text(record: RunRecord) -> None:
         target=HOSTILE,
         rows=rows,
         checks=checks,
-        exhibits=exhibits,
+        visualisations=visualisations,
         curves=curves,
         provenance={HOSTILE: HOSTILE},
     )

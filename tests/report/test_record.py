@@ -55,10 +55,10 @@ def test_every_float32_survives(record: RunRecord) -> None:
         scores=values,
         labels=np.zeros(len(values), np.int64),
     )
-    exhibit = replace(record.exhibits[0], truth=found)
-    back = from_json(to_json(replace(record, exhibits=(exhibit,))))
+    visualisation = replace(record.visualisations[0], truth=found)
+    back = from_json(to_json(replace(record, visualisations=(visualisation,))))
     np.testing.assert_array_equal(
-        back.exhibits[0].truth.scores.view(np.uint32), values.view(np.uint32)
+        back.visualisations[0].truth.scores.view(np.uint32), values.view(np.uint32)
     )
 
 
@@ -85,19 +85,19 @@ def test_number_that_is_not_finite_is_refused_with_its_place(
 
 
 def test_array_with_nan_is_refused_with_its_place(record: RunRecord) -> None:
-    truth = record.exhibits[0].truth
+    truth = record.visualisations[0].truth
     boxes = truth.boxes.copy()
     boxes[2, 1] = np.nan
-    exhibit = replace(record.exhibits[0], truth=replace(truth, boxes=boxes))
-    with pytest.raises(RunError, match=r"record\.exhibits\[0\]\.truth\.boxes"):
-        to_json(replace(record, exhibits=(exhibit,)))
+    visualisation = replace(record.visualisations[0], truth=replace(truth, boxes=boxes))
+    with pytest.raises(RunError, match=r"record\.visualisations\[0\]\.truth\.boxes"):
+        to_json(replace(record, visualisations=(visualisation,)))
 
 
 @pytest.mark.parametrize("details", [{"path": object()}, {"shares": {1: 0.5}}])
 def test_details_that_json_would_change_are_refused(
     record: RunRecord, details: dict[str, Any]
 ) -> None:
-    check = Check(name="parity", passed=True, figure="1", mark="1", details=details)
+    check = Check(name="parity", passed=True, figure="1", criterion="1", details=details)
     with pytest.raises(RunError, match=r"record\.checks\[0\]\.details"):
         to_json(replace(record, checks=(check,)))
 
@@ -112,7 +112,7 @@ def _set(document: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: _set(file, "schema", 99), r"schema version 99.*legal: 1"),
+        (lambda file: _set(file, "schema", 99), r"schema version 99.*legal: 1, 2"),
         (lambda file: file.pop("schema"), r"no schema version"),
         (lambda file: file.pop("record"), r"record is None"),
         (lambda file: file["record"].pop("task"), r"record\.task is missing"),
@@ -122,7 +122,7 @@ def _set(document: dict[str, Any], path: str, value: Any) -> None:
         (lambda file: _set(file, "record/rows/0/macs", True), r"rows\[0\]\.macs is True"),
         (lambda file: _set(file, "record/rows/0/metrics/kind", "depth"), r"metrics\.kind"),
         (
-            lambda file: _set(file, "record/exhibits/0/truth/boxes/shape", [5, 5]),
+            lambda file: _set(file, "record/visualisations/0/truth/boxes/shape", [5, 5]),
             r"truth\.boxes is not an array",
         ),
     ],
@@ -147,3 +147,15 @@ def test_record_can_be_kept_in_a_file(record: RunRecord, tmp_path: Path) -> None
     named = replace(record, name="Straßenverkehr 交通")
     path.write_text(to_json(named), encoding="utf-8")
     assert_same(from_json(path.read_text(encoding="utf-8")), named)
+
+
+def test_a_record_of_schema_1_is_read(record: RunRecord) -> None:
+    former = {
+        "visualisations": "exhibits", "regressions": "setbacks", "visualisation": "exhibit",
+        "failing_operator": "culprit", "criterion": "mark",
+    }  # fmt: skip
+    text = to_json(record).replace('"schema": 2', '"schema": 1')
+    for name, older in former.items():
+        text = text.replace(f'"{name}":', f'"{older}":')
+    assert '"mark"' in text
+    assert to_json(from_json(text)) == to_json(record)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from edgekd.benchmark.predict import outlook
+from edgekd.benchmark.predict import latency_model
 from edgekd.cli import main
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe, override
@@ -59,7 +59,7 @@ def test_the_operators_of_a_network_are_those_of_its_file(finished_run, name: st
     assert [(o.kind, o.macs, o.geometry) for o in listed if o.macs] == [
         (o.kind, o.macs, o.geometry) for o in kept if o.macs
     ]
-    known = outlook(load_device("raspberry-pi-4"), file.format)
+    known = latency_model(load_device("raspberry-pi-4"), file.format)
     wanted, _ = known.milliseconds(file.operators)
     assert known.milliseconds(listed)[0] == pytest.approx(wanted, rel=0.1)
 
@@ -92,7 +92,7 @@ def test_what_is_chosen_takes_as_long_as_its_own_prediction_says() -> None:
     )
     net = build(card)
     operators = network_operators(net, card.input_shape, Precision.INT8)
-    known = outlook(load_device("raspberry-pi-4"), Format.TFLITE)
+    known = latency_model(load_device("raspberry-pi-4"), Format.TFLITE)
     assert known.milliseconds(operators)[0] == pytest.approx(chosen.median_ms)
     assert chosen.parameters == pytest.approx(sum(p.numel() for p in net.parameters()), rel=0.05)
 

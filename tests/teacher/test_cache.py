@@ -15,9 +15,9 @@ from edgekd.data.dataset import load
 from edgekd.data.demo.render import CLASSES
 from edgekd.data.loader import ViewStream, batches
 from edgekd.nets.card import Card, build, save_net
-from edgekd.teacher.cache import LessonCache, live_lessons, open_cache
+from edgekd.teacher.cache import TeacherCache, live_outputs, open_cache
 from edgekd.teacher.frozen import NetTeacher, load_teacher
-from edgekd.training.teacher_output import Lesson
+from edgekd.training.teacher_output import TeacherOutput
 
 CPU = torch.device("cpu")
 KINDS = ("outputs", "features", "objects")
@@ -30,11 +30,11 @@ class Counting(NetTeacher):
     seen = 0
     dies_after: int | None = None
 
-    def lesson(self, images: torch.Tensor, kinds: Collection[str]) -> Lesson:
+    def teacher_output(self, images: torch.Tensor, kinds: Collection[str]) -> TeacherOutput:
         self.seen += len(images)
         if self.dies_after is not None and self.seen > self.dies_after:
             raise KeyboardInterrupt
-        return super().lesson(images, kinds)
+        return super().teacher_output(images, kinds)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def stream(small_set: Path) -> ViewStream:
     )
 
 
-def cache(who: NetTeacher, stream: ViewStream, folder: Path, views: int = VIEWS) -> LessonCache:
+def cache(who: NetTeacher, stream: ViewStream, folder: Path, views: int = VIEWS) -> TeacherCache:
     return open_cache(
         [who],
         stream,
@@ -87,7 +87,7 @@ def test_a_cached_lesson_is_the_live_one_in_half_precision(
     checkpoint: Path, stream: ViewStream, tmp_path: Path
 ) -> None:
     kept = cache(teacher(checkpoint), stream, tmp_path)
-    reading = replace(stream, magnified=None, lessons=kept)
+    reading = replace(stream, magnified=None, teacher_outputs=kept)
     steps = 2 * VIEWS * 12 // 4  # Twice through all views: the second time they come again.
     pairs = zip(
         batches(stream, batch_size=4, start=0, steps=steps, workers=0),
@@ -96,21 +96,21 @@ def test_a_cached_lesson_is_the_live_one_in_half_precision(
     )
     for asked, remembered in pairs:
         assert torch.equal(asked.images, remembered.images)
-        (live,) = live_lessons([teacher(checkpoint)], asked, KINDS)
-        (old,) = kept.lessons(remembered)
+        (live,) = live_outputs([teacher(checkpoint)], asked, KINDS)
+        (old,) = kept.teacher_outputs(remembered)
         for a, b in zip(
             (*live.outputs, *live.features), (*old.outputs, *old.features), strict=True
         ):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
         torch.testing.assert_close(live.objects.boxes, old.objects.boxes, atol=0.02, rtol=1e-3)
         assert torch.equal(live.objects.labels, old.objects.labels)
-    assert kept.size_bytes == sum(shelf.size_bytes for shelf in kept.shelves) > 0
+    assert kept.size_bytes == sum(store.size_bytes for store in kept.stores) > 0
 
 
 def test_objects_are_in_the_students_pixels(checkpoint: Path, stream: ViewStream) -> None:
     batch = next(batches(stream, batch_size=4, start=0, steps=1, workers=0))
     small, large = (
-        live_lessons([teacher(checkpoint)], b, ("objects",))[0].objects
+        live_outputs([teacher(checkpoint)], b, ("objects",))[0].objects
         for b in (replace(batch, images=batch.magnified, magnified=None), batch)
     )
     factor = 96 / 64  # 64 x 64 in 96 x 128.
@@ -138,8 +138,8 @@ def test_filling_goes_on_where_it_was_interrupted(
 class Neighbourly(NetTeacher):
     """What it says about an image depends on those beside it, as in truth in the last bit."""
 
-    def lesson(self, images: torch.Tensor, kinds: Collection[str]) -> Lesson:
-        return super().lesson(images + images.mean(), kinds)
+    def teacher_output(self, images: torch.Tensor, kinds: Collection[str]) -> TeacherOutput:
+        return super().teacher_output(images + images.mean(), kinds)
 
 
 def test_holes_are_filled_with_what_was_there_before(

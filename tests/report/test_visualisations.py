@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pictures
 
-from edgekd.core.results import Exhibit
+from edgekd.core.results import SampleVisualisation
 from edgekd.core.types import Detections
 from edgekd.report.draw import class_colour
-from edgekd.report.exhibits import Gallery, gallery
+from edgekd.report.visualisations import Gallery, gallery
 
 
 def shown(path: Path, size: tuple[int, int]) -> Gallery:
@@ -19,10 +19,10 @@ def shown(path: Path, size: tuple[int, int]) -> Gallery:
     box = np.array([[width / 4, height / 4, width / 2, height / 2]], np.float32)
     truth = Detections(boxes=box, scores=np.ones(1, np.float32), labels=np.array([1]))
     weak = Detections(boxes=box, scores=np.full(1, 0.2, np.float32), labels=np.array([0]))
-    exhibit = Exhibit(
+    visualisation = SampleVisualisation(
         image=path, classes=("person", "car"), truth=truth, detections={"student": weak}
     )
-    return gallery(exhibit, {"student": "Student S"})
+    return gallery(visualisation, {"student": "Student S"})
 
 
 def pixels(uri: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image as Pictures
 
 from edgekd.core.errors import RunError
-from edgekd.core.results import Exhibit
+from edgekd.core.results import SampleVisualisation
 from edgekd.core.types import Detections, Image
 from edgekd.report.draw import class_colour, draw_detections
 
@@ -38,40 +38,42 @@ class Gallery:
     legend: tuple[tuple[str, str], ...]
 
 
-def gallery(exhibit: Exhibit, names: Mapping[str, str]) -> Gallery:
+def gallery(visualisation: SampleVisualisation, names: Mapping[str, str]) -> Gallery:
     """Returns annotated objects and each model's detections, drawn side by side.
 
     Args:
-        exhibit: The image and what was seen in it.
-        names: Titles for the keys of ``exhibit.detections``; a key without one is its own title.
+        visualisation: The image and what was seen in it.
+        names: Titles for the keys of its ``detections``; a key without one is its own title.
 
     Raises:
         RunError: The image cannot be read any more.
         ModelError: A label has no class name.
     """
-    image, scale = _read(exhibit)
-    seen = {names.get(key, key): found for key, found in exhibit.detections.items()}
-    panels = [_panel("Annotated", image, exhibit.truth, exhibit, scale, show_scores=False)]
+    image, scale = _read(visualisation)
+    seen = {names.get(key, key): found for key, found in visualisation.detections.items()}
+    panels = [
+        _panel("Annotated", image, visualisation.truth, visualisation, scale, show_scores=False)
+    ]
     panels += [
-        _panel(title, image, found, exhibit, scale, show_scores=True)
+        _panel(title, image, found, visualisation, scale, show_scores=True)
         for title, found in seen.items()
     ]
     return Gallery(
-        name=exhibit.image.name,
+        name=visualisation.image.name,
         panels=tuple(panels),
-        legend=_legend(exhibit),
+        legend=_legend(visualisation),
     )
 
 
-def _read(exhibit: Exhibit) -> tuple[Image, float]:
+def _read(visualisation: SampleVisualisation) -> tuple[Image, float]:
     """Returns the pixels, shrunk where they would only make the page heavy, and by how much."""
     try:
-        with Pictures.open(exhibit.image) as picture:
+        with Pictures.open(visualisation.image) as picture:
             pixels = picture.convert("RGB")
     except OSError as error:
         raise RunError(
-            f"{exhibit.image}: cannot read the image of an exhibit: {error}; legal: the data set "
-            "where the run found it"
+            f"{visualisation.image}: cannot read the image: {error}; legal: the data set where the "
+            "run found it"
         ) from error
     width = pixels.width
     pixels.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
@@ -82,28 +84,28 @@ def _panel(
     title: str,
     image: Image,
     found: Detections,
-    exhibit: Exhibit,
+    visualisation: SampleVisualisation,
     scale: float,
     *,
     show_scores: bool,
 ) -> Panel:
     scaled = replace(found, boxes=found.boxes * np.float32(scale))
     drawn = draw_detections(
-        image, scaled, exhibit.classes, min_score=MIN_SCORE, show_scores=show_scores
+        image, scaled, visualisation.classes, min_score=MIN_SCORE, show_scores=show_scores
     )
     labels = found.labels[found.scores >= MIN_SCORE]
-    counts = Counter(exhibit.classes[int(label)] for label in labels)
+    counts = Counter(visualisation.classes[int(label)] for label in labels)
     said = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
     return Panel(title=title, summary=said or "nothing", uri=_data_uri(drawn))
 
 
-def _legend(exhibit: Exhibit) -> tuple[tuple[str, str], ...]:
-    everything = (exhibit.truth, *exhibit.detections.values())
+def _legend(visualisation: SampleVisualisation) -> tuple[tuple[str, str], ...]:
+    everything = (visualisation.truth, *visualisation.detections.values())
     labels = {
         int(label) for found in everything for label in found.labels[found.scores >= MIN_SCORE]
     }
     return tuple(
-        (exhibit.classes[label], "#{:02x}{:02x}{:02x}".format(*class_colour(label)))
+        (visualisation.classes[label], "#{:02x}{:02x}{:02x}".format(*class_colour(label)))
         for label in sorted(labels)
     )
 
