@@ -398,7 +398,7 @@ def _use_checkpoint(path: Path) -> None:
 def _use_weights(path: Path) -> None:
     from torch import nn
 
-    from edgekd.nets.own import load_state
+    from edgekd.nets.custom import load_state
 
     load_state(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)), path)
 
@@ -459,9 +459,9 @@ def _use_artifacts(path: Path) -> None:
 
 
 def _use_teacher_card(path: Path) -> None:
-    from edgekd.teacher.black_box import load_black_box_card
+    from edgekd.teacher.external_detector import load_external_detector_card
 
-    load_black_box_card(path)
+    load_external_detector_card(path)
 
 
 OWN_LATENCIES = "edgekd/latencies/raspberry-pi-4/xnnpack-4.json"

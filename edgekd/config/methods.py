@@ -22,7 +22,8 @@ class MethodInfo:
         tasks: That it serves.
         needs: Of the teacher ``cells`` (what it says of each, which is how EdgeKD's own detectors
             speak), ``outputs`` (raw, whatever they mean), ``features``, its own ``head``, or only
-            the ``objects`` it detects (all that a black box gives); ``labels`` is annotation.
+            the ``objects`` it detects (all that an external detector gives); ``labels`` is
+            annotation.
         weight: Default beside the task loss.
         options: Option to default.
         cost: What it costs in training, and what a cache of teacher outputs must hold.
@@ -224,7 +225,7 @@ _DETECTORS = (
         options={"min_score": 0.3, "soft": 1.0, "box_weight": 2.5},
         cost="a second assignment of objects to cells; caches objects",
         source="Sohn et al., arXiv 2005.04757",
-        summary="the detections of any teacher, black boxes included, as if annotated",
+        summary="the detections of any teacher, external detectors included, as if annotated",
     ),
 )
 

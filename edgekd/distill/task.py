@@ -176,7 +176,7 @@ class DistillationTask:
         if len(paired) > 1:
             raise RecipeError(
                 f"the teachers pair with different levels of the student {sorted(paired)}: give "
-                "them the same strides and input, or make them black boxes"
+                "them the same strides and input, or make them external detectors"
             )
         return next(iter(paired), tuple(range(len(self._strides))))
 

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from edgekd.core.errors import ExportError
 from edgekd.core.quiet import quietly
 from edgekd.modelfile.contract import KEY
-from edgekd.nets.own import place_of
+from edgekd.nets.custom import place_of
 from edgekd.rules.tflite import FIXED_OUTPUT
 
 INPUT_NAME = "images"

@@ -30,7 +30,7 @@ SMALL_PIXELS = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OwnCard:
+class CustomCard:
     """What has to be said about a network that EdgeKD did not define.
 
     Attributes:
@@ -78,7 +78,7 @@ class Card:
     mean: float = 128.0
     std: float = 128.0
     strides: tuple[int, ...] = (8, 16, 32)
-    own: OwnCard | None = None
+    own: CustomCard | None = None
 
     def __post_init__(self) -> None:
         if self.strides and self.strides not in STRIDES:

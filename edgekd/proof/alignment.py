@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from edgekd.core.errors import ProofError
 from edgekd.proof.integer_graph import (
     Addresses,
-    Grid,
+    DataMovement,
     IntegerGraph,
     IntegerOperator,
-    Move,
     Ordered,
+    QuantizationParameters,
     Weight,
 )
 
@@ -62,7 +62,7 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
     pairs = []
     for step in shipped.steps:
         inputs = [_place(shipped, places, step, name) for name in step.inputs]
-        if isinstance(step, Move):
+        if isinstance(step, DataMovement):
             places[step.output] = step.apply(inputs)
             continue
         added = _place(shipped, places, step, step.residual) if step.residual else None
@@ -90,7 +90,7 @@ def _numbered(graph: IntegerGraph) -> dict[str, Addresses]:
     total = int(np.prod(graph.input_shape))
     places = {graph.input: np.arange(total, dtype=np.int32).reshape(graph.input_shape)}
     for step in graph.steps:
-        if isinstance(step, Move):
+        if isinstance(step, DataMovement):
             places[step.output] = step.apply([places[name] for name in step.inputs])
             continue
         size = int(np.prod(step.shape))
@@ -168,7 +168,10 @@ def _swapped(places: Addresses, stored: IntegerGraph, wanted: IntegerGraph) -> A
 
 
 def _place(
-    graph: IntegerGraph, places: Mapping[str, Addresses], step: IntegerOperator | Move, name: str
+    graph: IntegerGraph,
+    places: Mapping[str, Addresses],
+    step: IntegerOperator | DataMovement,
+    name: str,
 ) -> Addresses:
     if name not in places:
         island = f": {graph.floats[0]} is a float island" if graph.floats else ""
@@ -246,11 +249,13 @@ def _input_differences(
     return texts
 
 
-def _sorting(grid: Grid | None) -> tuple[float, int]:
+def _sorting(grid: QuantizationParameters | None) -> tuple[float, int]:
     return (grid.scale, grid.zero_point) if grid else (0.0, 0)
 
 
-def _grid_differences(trained: Grid | None, shipped: Grid | None, which: str) -> list[str]:
+def _grid_differences(
+    trained: QuantizationParameters | None, shipped: QuantizationParameters | None, which: str
+) -> list[str]:
     if trained is None or shipped is None:
         kinds = ("float" if grid is None else "int8" for grid in (shipped, trained))
         return [] if trained is shipped else ["{} is {}, trained {}".format(which, *kinds)]

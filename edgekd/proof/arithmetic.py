@@ -14,12 +14,18 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from edgekd.core.errors import ProofError
-from edgekd.proof.integer_graph import OUTSIDE, ZERO, Addresses, Grid, IntegerOperator
+from edgekd.proof.integer_graph import (
+    OUTSIDE,
+    ZERO,
+    Addresses,
+    IntegerOperator,
+    QuantizationParameters,
+)
 
 Integers = NDArray[np.int8] | NDArray[np.float64]
 """Values of a tensor: int8, or reals where it is kept in float."""
 Tensor64 = NDArray[np.float64]
-Reading = Callable[[Addresses], Addresses]
+InputView = Callable[[Addresses], Addresses]
 Border = tuple[int, int, int, int]
 """Left, right, top, bottom."""
 
@@ -27,7 +33,7 @@ IMAGE, IMAGE_LAST = (2, 3), (1, 2)
 """Rows and columns of an NCHW and of an NHWC tensor."""
 
 
-def padded(border: Border, axes: tuple[int, int] = IMAGE) -> Reading:
+def padded(border: Border, axes: tuple[int, int] = IMAGE) -> InputView:
     """Returns the reading of a convolution: NCHW, with real zeros around it."""
 
     def read(stored: Addresses) -> Addresses:
@@ -43,7 +49,7 @@ def windowed(
     border: Border,
     axes: tuple[int, int] = IMAGE,
     fill: int = OUTSIDE,
-) -> Reading:
+) -> InputView:
     """Returns the reading of a pool: one row a window, ``(..., h, w, kH kW)`` or NHWC likewise."""
 
     def read(stored: Addresses) -> Addresses:
@@ -55,7 +61,7 @@ def windowed(
     return read
 
 
-def reduced(axes: Sequence[int]) -> Reading:
+def reduced(axes: Sequence[int]) -> InputView:
     """Returns the reading of a mean: one row for every place along the other axes."""
 
     def read(stored: Addresses) -> Addresses:
@@ -65,7 +71,7 @@ def reduced(axes: Sequence[int]) -> Reading:
     return read
 
 
-def normalised(axis: int) -> Reading:
+def normalised(axis: int) -> InputView:
     """Returns the reading of a softmax: for every value itself, then all that share its sum."""
 
     def read(stored: Addresses) -> Addresses:
@@ -76,7 +82,7 @@ def normalised(axis: int) -> Reading:
     return read
 
 
-def flat(features: int) -> Reading:
+def flat(features: int) -> InputView:
     """Returns the reading of a linear operator, ``(N, features)``."""
     return lambda stored: stored.reshape(-1, features)
 
@@ -88,7 +94,7 @@ def _framed(stored: Addresses, border: Border, axes: tuple[int, int], fill: int)
     return np.pad(stored, widths, constant_values=fill)
 
 
-def gather(values: Integers, places: Addresses, grid: Grid | None) -> Integers:
+def gather(values: Integers, places: Addresses, grid: QuantizationParameters | None) -> Integers:
     """Returns the values at addresses; masked where there is none.
 
     Args:
@@ -107,8 +113,8 @@ def gather(values: Integers, places: Addresses, grid: Grid | None) -> Integers:
 
 def replay(
     operator: IntegerOperator,
-    inputs: Sequence[tuple[Integers, Grid | None]],
-    residual: tuple[Integers, Grid | None] | None = None,
+    inputs: Sequence[tuple[Integers, QuantizationParameters | None]],
+    residual: tuple[Integers, QuantizationParameters | None] | None = None,
 ) -> Integers:
     """Returns the operator's output, int8 or real, shaped as its readings are.
 
@@ -134,7 +140,7 @@ def replay(
     return np.asarray(steps.clip(-128, 127).astype(np.int8))
 
 
-def _reals(values: Integers, grid: Grid | None) -> Tensor64:
+def _reals(values: Integers, grid: QuantizationParameters | None) -> Tensor64:
     if grid is None:
         return np.asanyarray(values, np.float64)
     return np.asanyarray((values.astype(np.float64) - grid.zero_point) * grid.scale)
@@ -161,7 +167,9 @@ def _from_rows(operator: IntegerOperator, reals: Sequence[Tensor64]) -> Tensor64
     raise ProofError(f"{operator.name}: no exact arithmetic for {operator.kind!r}")
 
 
-def _weighted(operator: IntegerOperator, values: Integers, grid: Grid | None) -> Tensor64:
+def _weighted(
+    operator: IntegerOperator, values: Integers, grid: QuantizationParameters | None
+) -> Tensor64:
     weight = operator.weight
     if weight is None:
         raise ProofError(f"{operator.name}: {operator.kind} without a weight")

@@ -32,7 +32,7 @@ ZERO, OUTSIDE = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class QuantizationParameters:
     """Quantization of a tensor, as int8: real = (q - zero_point) * scale."""
 
     scale: float
@@ -93,7 +93,7 @@ class IntegerOperator:
     kind: str
     inputs: tuple[str, ...]
     output: str
-    grid: Grid | None
+    grid: QuantizationParameters | None
     relu: float | None = None
     weight: Weight | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +107,7 @@ Ordered = tuple[IntegerOperator, NDArray[np.intp]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Move:
+class DataMovement:
     """One operator that moves integers and changes none.
 
     Attributes:
@@ -129,7 +129,7 @@ class IntegerGraph:
         source: Where it was read, for messages.
         input: Name of the quantized input tensor.
         input_shape: As stored, with a batch of 1.
-        grids: Grid of every quantized tensor.
+        grids: QuantizationParameters of every quantized tensor.
         steps: In an order in which they can be executed.
         outputs: Quantized outputs, in order.
         floats: Operators that read or write float tensors: islands.
@@ -139,8 +139,8 @@ class IntegerGraph:
     source: str
     input: str
     input_shape: tuple[int, ...]
-    grids: dict[str, Grid]
-    steps: tuple[IntegerOperator | Move, ...]
+    grids: dict[str, QuantizationParameters]
+    steps: tuple[IntegerOperator | DataMovement, ...]
     outputs: tuple[str, ...]
     floats: tuple[str, ...] = ()
     channels_last: bool = False
@@ -162,6 +162,6 @@ class IntegerGraph:
         )
 
     @property
-    def moves(self) -> tuple[Move, ...]:
+    def moves(self) -> tuple[DataMovement, ...]:
         """The steps that move."""
-        return tuple(step for step in self.steps if isinstance(step, Move))
+        return tuple(step for step in self.steps if isinstance(step, DataMovement))

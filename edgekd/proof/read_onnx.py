@@ -14,15 +14,15 @@ from onnx import NodeProto
 
 from edgekd.core.errors import ProofError
 from edgekd.modelfile.onnx_graph import OnnxGraph, read_onnx
-from edgekd.proof.arithmetic import Reading, flat, normalised, padded, reduced, windowed
+from edgekd.proof.arithmetic import InputView, flat, normalised, padded, reduced, windowed
 from edgekd.proof.integer_graph import (
     OUTSIDE,
     ZERO,
     Addresses,
-    Grid,
+    DataMovement,
     IntegerGraph,
     IntegerOperator,
-    Move,
+    QuantizationParameters,
     Weight,
     each,
 )
@@ -75,8 +75,8 @@ def onnx_integer_graph(path: Path) -> IntegerGraph:
 class _Reader:
     def __init__(self, path: Path, source: OnnxGraph) -> None:
         self._path, self._source = path, source
-        self._grids: dict[str, Grid] = {}
-        self._steps: list[IntegerOperator | Move] = []
+        self._grids: dict[str, QuantizationParameters] = {}
+        self._steps: list[IntegerOperator | DataMovement] = []
         self._names: dict[str, str] = {}
         self._input = ""
         self._floats: list[str] = []
@@ -110,7 +110,9 @@ class _Reader:
             return
         apply = self._resize(node) if node.op_type == "Resize" else self._applied(node, tensors)
         for index, output in enumerate(node.output):
-            self._steps.append(Move(f"{node.name}:{index}", names, output, _item(apply, index)))
+            self._steps.append(
+                DataMovement(f"{node.name}:{index}", names, output, _item(apply, index))
+            )
             self._names[output] = output
             self._grids[output] = self._grids[names[0]]
 
@@ -131,13 +133,18 @@ class _Reader:
         elif name in self._names and relu is None and self._grids[self._names[name]] == grid:
             # Rounding a second time on the same grid.
             self._steps.append(
-                Move(quantize.name, (self._names[name],), output, lambda inputs: inputs[0])
+                DataMovement(quantize.name, (self._names[name],), output, lambda inputs: inputs[0])
             )
         else:
             self._compute(source, name, output, grid, relu)
 
     def _compute(
-        self, source: NodeProto, name: str, output: str, grid: Grid | None, relu: float | None
+        self,
+        source: NodeProto,
+        name: str,
+        output: str,
+        grid: QuantizationParameters | None,
+        relu: float | None,
     ) -> None:
         """Adds the operator ``source``, which makes the float tensor ``name`` of ``output``."""
         shape = self._source.shapes[name]
@@ -197,7 +204,7 @@ class _Reader:
         (other,) = (name for name in addition.input if name != floats[0])
         return maker, self._names[other]
 
-    def _reading(self, node: NodeProto, kind: str) -> Reading:
+    def _reading(self, node: NodeProto, kind: str) -> InputView:
         values, shape = _attributes(node), self._source.shapes[node.input[0]]
         if kind == "conv":
             return padded(_border(values))
@@ -214,7 +221,7 @@ class _Reader:
             return self._pool(node, values, shape)
         return each
 
-    def _pool(self, node: NodeProto, values: dict[str, Any], shape: tuple[int, ...]) -> Reading:
+    def _pool(self, node: NodeProto, values: dict[str, Any], shape: tuple[int, ...]) -> InputView:
         kernel, stride = tuple(values["kernel_shape"]), tuple(values.get("strides", (1, 1)))
         left, right, top, bottom = _border(values)
         made = self._source.shapes[node.output[0]]
@@ -280,10 +287,10 @@ class _Reader:
 
         return apply
 
-    def _grid(self, node: NodeProto) -> Grid:
+    def _grid(self, node: NodeProto) -> QuantizationParameters:
         scale, zero_point = self._constant(node.input[1]), self._constant(node.input[2])
         shift = 128 if zero_point.dtype == np.uint8 else 0
-        return Grid(float(scale), int(zero_point) - shift)
+        return QuantizationParameters(float(scale), int(zero_point) - shift)
 
     def _weight(self, node: NodeProto) -> Weight:
         if node.input[1] in self._source.initializers:

@@ -14,7 +14,7 @@ from edgekd.modelfile.tflite_graph import TfliteGraph, TfliteOperator, TfliteTen
 from edgekd.proof.arithmetic import (
     IMAGE_LAST,
     Border,
-    Reading,
+    InputView,
     flat,
     normalised,
     padded,
@@ -25,10 +25,10 @@ from edgekd.proof.integer_graph import (
     OUTSIDE,
     ZERO,
     Addresses,
-    Grid,
+    DataMovement,
     IntegerGraph,
     IntegerOperator,
-    Move,
+    QuantizationParameters,
     Weight,
     each,
 )
@@ -68,8 +68,8 @@ class _Reader:
     def __init__(self, path: Path, source: TfliteGraph) -> None:
         self._path, self._source = path, source
         self.indices: dict[str, int] = {}
-        self._grids: dict[str, Grid] = {}
-        self._steps: list[IntegerOperator | Move] = []
+        self._grids: dict[str, QuantizationParameters] = {}
+        self._steps: list[IntegerOperator | DataMovement] = []
         self._floats: list[str] = []
         # By index: what a float tensor is called, and the operator that makes one.
         self._names: dict[int, str] = {}
@@ -124,7 +124,7 @@ class _Reader:
             apply = _MOVES[operator.native](operator, rank)
             name = f"{operator.native} {output.index}"
             made = self._named(output)
-            self._steps.append(Move(name, names, made, apply))
+            self._steps.append(DataMovement(name, names, made, apply))
             if not output.is_integer and names[0] in self._grids:
                 self._grids[made] = self._grids[names[0]]  # The integers that it was rounded to.
 
@@ -167,8 +167,8 @@ def _active(operator: TfliteOperator) -> list[TfliteTensor]:
     return [tensor for tensor in operator.inputs if tensor.data is None]
 
 
-def _grid(tensor: TfliteTensor) -> Grid:
-    return Grid(float(tensor.scales[0]), int(tensor.zero_points[0]))
+def _grid(tensor: TfliteTensor) -> QuantizationParameters:
+    return QuantizationParameters(float(tensor.scales[0]), int(tensor.zero_points[0]))
 
 
 def _weight(operator: TfliteOperator) -> Weight:
@@ -210,7 +210,7 @@ def _dilation(operator: TfliteOperator) -> tuple[int, int]:
     return (int(operator.options.dilationHFactor), int(operator.options.dilationWFactor))
 
 
-def _reading(operator: TfliteOperator, kind: str) -> Reading:
+def _reading(operator: TfliteOperator, kind: str) -> InputView:
     if kind == "conv":
         height, width = operator.inputs[1].shape[1:3]
         down, across = _dilation(operator)

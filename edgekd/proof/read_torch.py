@@ -12,16 +12,16 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgekd.core.errors import ProofError
-from edgekd.nets.own import place_of
-from edgekd.proof.arithmetic import Reading, flat, normalised, padded, reduced, windowed
+from edgekd.nets.custom import place_of
+from edgekd.proof.arithmetic import InputView, flat, normalised, padded, reduced, windowed
 from edgekd.proof.integer_graph import (
     OUTSIDE,
     ZERO,
     Addresses,
-    Grid,
+    DataMovement,
     IntegerGraph,
     IntegerOperator,
-    Move,
+    QuantizationParameters,
     Weight,
     each,
 )
@@ -119,9 +119,9 @@ class _Reader:
         self._found = _Blank(graph).found
         self._names: dict[Node, str] = {}
         self.input = ""
-        self.grids: dict[str, Grid] = {}
+        self.grids: dict[str, QuantizationParameters] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.steps: list[IntegerOperator | Move] = []
+        self.steps: list[IntegerOperator | DataMovement] = []
 
     def read(self, node: Node) -> None:
         """Adds what ``node`` does to quantized tensors, if it is not part of what follows."""
@@ -169,14 +169,16 @@ class _Reader:
                 result = result[cast(int, node.args[1])]
             return cast(Addresses, result.numpy().astype(np.int32))
 
-        self.steps.append(Move(node.name, names, node.name, apply))
+        self.steps.append(DataMovement(node.name, names, node.name, apply))
         self.grids[node.name] = self.grids[names[0]]
         self._names[node] = node.name
 
     def _quantize(self, quantize: Node) -> None:
         """Adds the operator whose result ``quantize`` rounds."""
         node = cast(Node, quantize.args[0])
-        grid = Grid(self._number(quantize.args[1]), int(self._number(quantize.args[2])))
+        grid = QuantizationParameters(
+            self._number(quantize.args[1]), int(self._number(quantize.args[2]))
+        )
         if node in self._names and self.grids[self._names[node]] == grid:
             self._names[quantize] = self._names[node]
             return
@@ -188,7 +190,9 @@ class _Reader:
         else:
             self.steps.append(self._operator(node, quantize.name, grid))
 
-    def _operator(self, node: Node, output: str, grid: Grid | None) -> IntegerOperator:
+    def _operator(
+        self, node: Node, output: str, grid: QuantizationParameters | None
+    ) -> IntegerOperator:
         shape = self._found[node]
         if node in self._names:
             inputs = (self._names[node],)
@@ -232,7 +236,7 @@ class _Reader:
         # One that is kept in float is an operator of its own, not part of an addition.
         return _KINDS.get(node.target) == "conv" and cast(Node, node.args[1]).op != "get_attr"
 
-    def _reading(self, node: Node, kind: str) -> Reading:
+    def _reading(self, node: Node, kind: str) -> InputView:
         if kind == "conv":
             y, x = _pair(node, 4, 0)
             return padded((x, x, y, y))
@@ -246,7 +250,7 @@ class _Reader:
             return self._pool(node, kind)
         return each
 
-    def _pool(self, node: Node, kind: str) -> Reading:
+    def _pool(self, node: Node, kind: str) -> InputView:
         size, made = self._found[cast(Node, node.args[0])][2:], self._found[node][2:]
         if node.target == _ATEN.adaptive_avg_pool2d.default:
             kernel = (size[0] // made[0], size[1] // made[1])

@@ -29,8 +29,8 @@ class ActivationFakeQuantize(FakeQuantizeBase):  # type: ignore[misc]
         symmetric: Zero point 0, as TensorRT demands; else affine.
         scale_floor: Smallest scale.
         fixed: Scale and zero point that never move (camera input, sigmoid, softmax).
-        passive: Only observe: the target rounds nothing here, but another runtime, which is given
-            a file of the same scales, does.
+        observer_only: The target rounds nothing here, but another runtime, which is given a file of
+            the same scales, does.
     """
 
     dtype = torch.int8
@@ -50,12 +50,12 @@ class ActivationFakeQuantize(FakeQuantizeBase):  # type: ignore[misc]
         symmetric: bool,
         scale_floor: float,
         fixed: tuple[float, int] | None = None,
-        passive: bool = False,
+        observer_only: bool = False,
         **_spec: Any,  # noqa: ANN401 - torchao passes the spec's own fields, which are fixed here
     ) -> None:
         super().__init__()
         self.symmetric, self.scale_floor, self.fixed = symmetric, scale_floor, fixed
-        self.passive = passive
+        self.observer_only = observer_only
         self.qscheme = torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine
         scale, zero_point = fixed or (1.0, 0)
         self.register_buffer("scale", torch.tensor([scale], dtype=torch.float32))
@@ -68,7 +68,7 @@ class ActivationFakeQuantize(FakeQuantizeBase):  # type: ignore[misc]
         """Returns ``x`` on the integer grid (or ``x`` itself while only observing)."""
         if self.fixed is None and self.observer_enabled[0]:
             self._observe(x.detach())
-        if self.passive or not self.fake_quant_enabled[0]:
+        if self.observer_only or not self.fake_quant_enabled[0]:
             return x
         return torch.fake_quantize_per_tensor_affine(
             x, self.scale, self.zero_point, self.quant_min, self.quant_max

@@ -136,7 +136,7 @@ def converted(
     with quietly():
         kept = only_outputs(copied(graph), outputs)
         if not complete:
-            _without_passive(kept)
+            _without_observers_only(kept)
         return cast(GraphModule, convert_pt2e(kept, fold_quantize=fold_weights))
 
 
@@ -146,23 +146,23 @@ def placements(graph: GraphModule, outputs: int) -> tuple[GraphModule, GraphModu
     With folded weights; the very same graph twice where the target rounds every tensor.
     """
     target = converted(graph, outputs, fold_weights=True)
-    if not any(_is_passive(module) for module in graph.modules()):
+    if not any(_observes_only(module) for module in graph.modules()):
         return target, target
     return target, converted(graph, outputs, fold_weights=True, complete=True)
 
 
-def _without_passive(graph: GraphModule) -> None:
+def _without_observers_only(graph: GraphModule) -> None:
     """Takes out what only observes, in place."""
     for node in list(graph.graph.nodes):
-        if _is_passive(_fake_quantize(graph, node)):
+        if _observes_only(_fake_quantize(graph, node)):
             node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()
     graph.recompile()
 
 
-def _is_passive(module: nn.Module | None) -> bool:
-    return isinstance(module, ActivationFakeQuantize) and module.passive
+def _observes_only(module: nn.Module | None) -> bool:
+    return isinstance(module, ActivationFakeQuantize) and module.observer_only
 
 
 def only_outputs(graph: GraphModule, count: int) -> GraphModule:

@@ -21,7 +21,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from edgekd.config.device import Quantization
 from edgekd.core.errors import ModelError
-from edgekd.nets.own import place_of
+from edgekd.nets.custom import place_of
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 
 _ATEN = torch.ops.aten
@@ -154,8 +154,8 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
             node.meta[_KEY] = _annotation(inputs, None)
             users[0].meta[_KEY] = _annotation({}, self._activation())
         else:
-            passive = self._scheme.fuses_residual and node is fused_branch(users[0])
-            node.meta[_KEY] = _annotation(inputs, self._activation(passive=passive))
+            observer_only = self._scheme.fuses_residual and node is fused_branch(users[0])
+            node.meta[_KEY] = _annotation(inputs, self._activation(observer_only=observer_only))
 
     def _same_scale(self, node: Node) -> None:
         first = node.args[0]
@@ -173,7 +173,7 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
         node.meta[_KEY] = _annotation(inputs, shared)
 
     def _activation(
-        self, fixed: tuple[float, int] | None = None, *, passive: bool = False
+        self, fixed: tuple[float, int] | None = None, *, observer_only: bool = False
     ) -> QuantizationSpec:
         symmetric = self._scheme.activation_symmetry == "symmetric"
         return QuantizationSpec(
@@ -185,7 +185,7 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
                 symmetric=symmetric,
                 scale_floor=self._scheme.scale_floor,
                 fixed=fixed,
-                passive=passive,
+                observer_only=observer_only,
             ),
         )
 

@@ -17,7 +17,7 @@ from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Task
 from edgekd.data.dataset import with_classes
 from edgekd.nets.card import Card
-from edgekd.nets.own import is_own
+from edgekd.nets.custom import is_custom
 from edgekd.run.compatibility import matched_methods, require_like_outputs
 from edgekd.run.directory import RunDirectory
 from edgekd.run.inputs import fingerprint, load_split, teacher_sources
@@ -115,7 +115,7 @@ def open_context(
     _require_a_loss(recipe, card, chosen, methods)
     student = Student(
         card=card,
-        source=chosen if is_own(chosen) else None,
+        source=chosen if is_custom(chosen) else None,
         start=recipe.student.checkpoint,
         seed=recipe.seed,
         torch_device=torch_device,

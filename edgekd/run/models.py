@@ -17,8 +17,8 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of
 from edgekd.core.types import FAMILIES, Dataset, Task
 from edgekd.data.augment import magnification
-from edgekd.nets.card import Card, OwnCard, load_card
-from edgekd.nets.own import OwnNet, call_factory, is_own, load_state
+from edgekd.nets.card import Card, CustomCard, load_card
+from edgekd.nets.custom import CustomModel, call_factory, is_custom, load_state
 from edgekd.run.directory import digest
 from edgekd.teacher.boxes import BoxTeacher
 from edgekd.teacher.frozen import NetTeacher, Teacher, load_teacher, require_same_classes
@@ -40,8 +40,8 @@ def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
         card = load_card(Path(chosen))
         _require_classes(card, dataset)
         return card
-    if is_own(chosen):
-        return own_card(recipe, dataset.task, dataset.classes, chosen)
+    if is_custom(chosen):
+        return custom_card(recipe, dataset.task, dataset.classes, chosen)
     detects = dataset.task is Task.DETECTION
     card = Card(
         architecture=chosen,
@@ -60,7 +60,7 @@ def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
     return card
 
 
-def own_card(recipe: Recipe, task: Task, classes: tuple[str, ...], source: str) -> Card:
+def custom_card(recipe: Recipe, task: Task, classes: tuple[str, ...], source: str) -> Card:
     """Returns the card of a network of the user's own."""
     section = recipe.network
     path, _, function = source.rpartition(":")
@@ -71,7 +71,7 @@ def own_card(recipe: Recipe, task: Task, classes: tuple[str, ...], source: str) 
         width=recipe.input.width,
         channels=recipe.input.channels,
         strides=(),
-        own=OwnCard(
+        own=CustomCard(
             task=task,
             decoder=section.decoder or "none",
             mean=section.mean,
@@ -100,13 +100,15 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
         ModelError: It cannot be used, or names other classes than the student.
         RecipeError: The source is of no known form.
     """
-    if is_own(source):
-        card = own_card(recipe, student.task, student.classes, source)
+    if is_custom(source):
+        card = custom_card(recipe, student.task, student.classes, source)
         net = call_factory(source)
         if recipe.teacher.weights:
             load_state(net, recipe.teacher.weights)
-        own = OwnNet(net, card.own, card.channels)  # type: ignore[arg-type]
-        return NetTeacher(card, lambda: copy.deepcopy(own), own, _own_identity(own, card, source))
+        own = CustomModel(net, card.own, card.channels)  # type: ignore[arg-type]
+        return NetTeacher(
+            card, lambda: copy.deepcopy(own), own, _custom_identity(own, card, source)
+        )
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         return BoxTeacher(path, student.classes)
@@ -128,7 +130,7 @@ def _require_classes(card: Card, dataset: Dataset) -> None:
         )
 
 
-def _own_identity(net: nn.Module, card: Card, source: str) -> str:
+def _custom_identity(net: nn.Module, card: Card, source: str) -> str:
     """Returns the hash of a network's weights, of the file that defines it, and of its card."""
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     weights = hashlib.sha256(safetensors.torch.save(state)).hexdigest()

@@ -15,8 +15,8 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.types import OutputContract
 from edgekd.nets.card import Card, Net, build, load_card, load_net, load_weights
+from edgekd.nets.custom import CustomModel, call_factory, load_state
 from edgekd.nets.outputs import network_outputs
-from edgekd.nets.own import OwnNet, call_factory, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.nets.transfer import transfer
 from edgekd.quantize.graph import copied, folded_graph
@@ -51,14 +51,14 @@ class Student:
         Random weights are the same for the same seed. ``note`` gets a line about the start.
         """
         net = self.blank()
-        if self.start and isinstance(net, OwnNet):
+        if self.start and isinstance(net, CustomModel):
             load_state(net.net, self.start)
-        elif self.start and not isinstance(net, OwnNet):
+        elif self.start and not isinstance(net, CustomModel):
             done = transfer(net, self.card, load_weights(self.start), load_card(self.start))
             note(f"start: {done.taken} of {done.total} tensors from {self.start.name}")
         return net.to(self.torch_device)
 
-    def blank(self) -> Net | OwnNet:
+    def blank(self) -> Net | CustomModel:
         """Returns the network with random weights, on the CPU."""
         return self._custom(self.source) if self.source else build(self.card, self.seed)
 
@@ -89,13 +89,13 @@ class Student:
         """SHA-256 of the file that defines a network of the user's own."""
         return sha256_of(Path(self.source.rpartition(":")[0])) if self.source else None
 
-    def _custom(self, source: str) -> OwnNet:
+    def _custom(self, source: str) -> CustomModel:
         own = self.card.own
         if own is None:
             raise RecipeError(f"{source}: its card does not say what the network is")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return OwnNet(call_factory(source), own, self.card.channels)
+            return CustomModel(call_factory(source), own, self.card.channels)
 
 
 def save_graph(path: Path, graph: GraphModule) -> None:

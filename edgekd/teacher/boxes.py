@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgekd.modelfile.memory import try_out
-from edgekd.teacher.black_box import BlackBoxTeacher, load_black_box_card
+from edgekd.teacher.external_detector import ExternalDetector, load_external_detector_card
 from edgekd.teacher.frozen import padded_objects
 from edgekd.training.teacher_output import TeacherForm, TeacherOutput
 
@@ -26,9 +26,9 @@ class BoxTeacher:
     """
 
     def __init__(self, card: Path, classes: tuple[str, ...]) -> None:
-        declared = load_black_box_card(card)
+        declared = load_external_detector_card(card)
         try_out(declared.model)
-        self._detector = BlackBoxTeacher(declared, classes)
+        self._detector = ExternalDetector(declared, classes)
         self.form = TeacherForm(name=card.stem)
         self.size = self._detector.size
         self.gives = frozenset({"objects"})

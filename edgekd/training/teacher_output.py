@@ -32,7 +32,7 @@ class TeacherOutput:
     """One teacher's view of a batch; nothing in it carries a gradient.
 
     Attributes:
-        outputs: Raw outputs on the teacher's own cells; empty for a black box.
+        outputs: Raw outputs on the teacher's own cells; empty for an external detector.
         features: Of the teacher's tapped modules; empty where no method asks for them.
         objects: Detections after NMS, None where no method asks for them.
     """

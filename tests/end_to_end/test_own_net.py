@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from edgekd.cli import main
 from edgekd.core.types import Task
-from edgekd.nets.card import OwnCard
-from edgekd.nets.own import OwnNet, call_factory, load_state
+from edgekd.nets.card import CustomCard
+from edgekd.nets.custom import CustomModel, call_factory, load_state
 from edgekd.report.record import from_json
 
 MODEL = """
@@ -109,10 +109,10 @@ def test_a_classifier_becomes_integer_with_itself_as_the_teacher(
 def test_the_adapter_computes_the_networks_own_normalisation(model: Path) -> None:
     net = call_factory(f"{model}:classifier")
     load_state(net, model.with_name("classifier.pth"))
-    own = OwnCard(
+    own = CustomCard(
         task=Task.CLASSIFICATION, mean=(1.0, 2.0, 3.0), std=(50.0, 60.0, 70.0), colour="bgr"
     )
-    wrapped = OwnNet(net, own, 3).eval()
+    wrapped = CustomModel(net, own, 3).eval()
     pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()
     bgr = pixels.flip(1)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (own.mean, own.std))

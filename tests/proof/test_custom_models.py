@@ -26,9 +26,9 @@ from edgekd.core.errors import ExportError, ModelError, ProofError
 from edgekd.core.types import Artifact, Task
 from edgekd.export.tflite_file import tflite_model
 from edgekd.export.write import Graphs, export_files
-from edgekd.nets.card import Card, OwnCard
+from edgekd.nets.card import Card, CustomCard
+from edgekd.nets.custom import CustomModel, load_state
 from edgekd.nets.outputs import network_outputs
-from edgekd.nets.own import OwnNet, load_state
 from edgekd.nets.tap import TappedNet
 from edgekd.proof.alignment import Alignment, align, parameter_differences
 from edgekd.proof.float16 import check_half_outputs, check_half_parameters
@@ -45,11 +45,11 @@ from edgekd.rules.check import check_conformance
 
 NETS = Path(__file__).parents[2] / "benchmarks" / "own_nets"
 BOARDS = ("raspberry-pi", "jetson")
-CIFAR = OwnCard(
+CIFAR = CustomCard(
     task=Task.CLASSIFICATION, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)
 )
-FASTESTDET = OwnCard(task=Task.DETECTION, mean=(0.0,), std=(255.0,), colour="bgr")
-ULTRAFACE = OwnCard(task=Task.DETECTION, mean=(127.0,), std=(128.0,))
+FASTESTDET = CustomCard(task=Task.DETECTION, mean=(0.0,), std=(255.0,), colour="bgr")
+ULTRAFACE = CustomCard(task=Task.DETECTION, mean=(127.0,), std=(128.0,))
 
 Pixels = NDArray[np.uint8]
 
@@ -67,13 +67,13 @@ class Exported:
         return next(a.path for a in self.artifacts if a.path.name == "int8.tflite")
 
 
-def quantized(net: nn.Module, own: OwnCard, pixels: Pixels, board: str) -> tuple[Graphs, Card]:
+def quantized(net: nn.Module, own: CustomCard, pixels: Pixels, board: str) -> tuple[Graphs, Card]:
     """The graphs of a network whose ranges are calibrated on the images."""
     height, width = pixels.shape[1:3]
     card = Card(
         architecture="own", classes=("a", "b"), height=height, width=width, strides=(), own=own
     )
-    own_net = OwnNet(net, own, 3).eval()
+    own_net = CustomModel(net, own, 3).eval()
     outputs = network_outputs(own_net, card)
     folded = graphs.folded_graph(TappedNet(own_net, ()).eval(), torch.zeros(2, 3, height, width))
     prepared = graphs.prepared(folded, load_device(board).quantization)
@@ -91,7 +91,7 @@ def quantized(net: nn.Module, own: OwnCard, pixels: Pixels, board: str) -> tuple
     return built, card
 
 
-def exported(net: nn.Module, own: OwnCard, pixels: Pixels, board: str, folder: Path) -> Exported:
+def exported(net: nn.Module, own: CustomCard, pixels: Pixels, board: str, folder: Path) -> Exported:
     built, card = quantized(net, own, pixels, board)
     artifacts = export_files(
         built, card, load_device(board), ExportSection(), folder=folder, recipe_sha256="0" * 64
@@ -157,7 +157,7 @@ def noise(height: int, width: int) -> Pixels:
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("mover")
-    return exported(Mover(), OwnCard(task=Task.DETECTION), noise(16, 24), "raspberry-pi", folder)
+    return exported(Mover(), CustomCard(task=Task.DETECTION), noise(16, 24), "raspberry-pi", folder)
 
 
 def test_every_way_of_moving_integers_is_proven(moved: Exported) -> None:
@@ -244,7 +244,7 @@ class Shared(nn.Module):
 
 def test_a_relu_on_a_symmetric_shared_scale_is_proven(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    own = OwnCard(task=Task.CLASSIFICATION)
+    own = CustomCard(task=Task.CLASSIFICATION)
     assert_proven(exported(Shared(), own, noise(12, 12), "jetson", tmp_path), "jetson")
 
 
@@ -303,7 +303,7 @@ class Published:
     file: str
     function: str
     weights: str
-    own: OwnCard
+    own: CustomCard
     size: tuple[int, int]
 
 

@@ -16,9 +16,9 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.results import Check
 from edgekd.core.types import Artifact, Task
 from edgekd.export.write import Graphs, export_files
-from edgekd.nets.card import Card, OwnCard
+from edgekd.nets.card import Card, CustomCard
+from edgekd.nets.custom import CustomModel
 from edgekd.nets.outputs import network_outputs
-from edgekd.nets.own import OwnNet
 from edgekd.nets.tap import TappedNet
 from edgekd.proof.alignment import align, parameter_differences
 from edgekd.proof.prove import Placements, prove
@@ -54,9 +54,9 @@ class Branches(nn.Module):
 def prepared(board: str) -> tuple[graphs.GraphModule, graphs.GraphModule, Card]:
     """The folded and the calibrated graph of the network above."""
     torch.manual_seed(0)
-    own = OwnCard(task=Task.DETECTION, mean=(127.0,), std=(128.0,))
+    own = CustomCard(task=Task.DETECTION, mean=(127.0,), std=(128.0,))
     card = Card(architecture="own", classes=("a", "b"), height=32, width=32, strides=(), own=own)
-    net = TappedNet(OwnNet(Branches().eval(), own, 3).eval(), ()).eval()
+    net = TappedNet(CustomModel(Branches().eval(), own, 3).eval(), ()).eval()
     folded = graphs.folded_graph(net, torch.zeros(2, 3, 32, 32))
     quantized = graphs.prepared(folded, load_device(board).quantization)
     images = (torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float() - 128) / 128
@@ -67,7 +67,7 @@ def prepared(board: str) -> tuple[graphs.GraphModule, graphs.GraphModule, Card]:
 def converted(board: str, kept: tuple[str, ...]) -> tuple[Graphs, Card]:
     folded, quantized, card = prepared(board)
     frozen = graphs.frozen(keep_float(quantized, kept))
-    outputs = network_outputs(OwnNet(Branches().eval(), card.own, 3).eval(), card)  # type: ignore[arg-type]
+    outputs = network_outputs(CustomModel(Branches().eval(), card.own, 3).eval(), card)  # type: ignore[arg-type]
     integer, complete = graphs.placements(frozen, 2)
     built = Graphs(
         floating=graphs.only_outputs(folded, 2),

@@ -244,7 +244,7 @@ def test_onnx_and_tflite_hold_the_same_bytes(finished_run) -> None:
 
 
 def test_exact_replay_of_a_convolution_equals_a_count_by_hand() -> None:
-    from edgekd.proof.integer_graph import Grid, IntegerOperator, Weight
+    from edgekd.proof.integer_graph import IntegerOperator, QuantizationParameters, Weight
 
     weight = Weight(
         np.array([[[[2]]], [[[-3]]]], np.int8),
@@ -253,25 +253,25 @@ def test_exact_replay_of_a_convolution_equals_a_count_by_hand() -> None:
         np.zeros(2),
     )
     operator = IntegerOperator(
-        "conv", "conv", ("x",), "y", Grid(0.1, -5), np.inf, weight,
+        "conv", "conv", ("x",), "y", QuantizationParameters(0.1, -5), np.inf, weight,
         {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1},
     )  # fmt: skip
     # Reals: (6 - 2) 0.2 = 0.8; 0.8 x 1 + 1 = 1.8 -> 18 - 5 = 13; 0.8 x -0.75 < 0 -> ReLU -> -5.
-    result = replay(operator, [(np.array([[[[6]]]], np.int8), Grid(0.2, 2))])
+    result = replay(operator, [(np.array([[[[6]]]], np.int8), QuantizationParameters(0.2, 2))])
     assert result.ravel().tolist() == [13, -5]
 
 
 def test_a_convolution_adds_its_residual_before_the_activation() -> None:
-    from edgekd.proof.integer_graph import Grid, IntegerOperator, Weight
+    from edgekd.proof.integer_graph import IntegerOperator, QuantizationParameters, Weight
 
     weight = Weight(np.array([[[[2]]]], np.int8), np.array([0.5]), np.zeros(1), np.zeros(1))
     operator = IntegerOperator(
-        "conv", "conv", ("x",), "y", Grid(0.1, 0), np.inf, weight,
+        "conv", "conv", ("x",), "y", QuantizationParameters(0.1, 0), np.inf, weight,
         {"stride": (1, 1), "dilation": (1, 1), "groups": 1}, residual="r",
     )  # fmt: skip
     # Reals: (6 - 2) 0.2 x 1 = 0.8, and (3 - 1) 0.25 = 0.5 or -1: 1.3 -> 13; -0.2 -> ReLU -> 0.
-    read = [(np.array([[[[6, 6]]]], np.int8), Grid(0.2, 2))]
-    added = (np.array([[[[3, -3]]]], np.int8), Grid(0.25, 1))
+    read = [(np.array([[[[6, 6]]]], np.int8), QuantizationParameters(0.2, 2))]
+    added = (np.array([[[[3, -3]]]], np.int8), QuantizationParameters(0.25, 1))
     assert replay(operator, read, added).ravel().tolist() == [13, 0]
 
 

@@ -9,7 +9,7 @@ import pytest
 from edgekd.config.learning import DistillSection
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
-from edgekd.nets.card import Card, OwnCard
+from edgekd.nets.card import Card, CustomCard
 from edgekd.run.compatibility import matched_methods, require_like_outputs
 from edgekd.training.teacher_output import TeacherForm
 
@@ -31,7 +31,7 @@ def own(task: Task) -> Card:
         height=64,
         width=64,
         strides=(),
-        own=OwnCard(task=task),
+        own=CustomCard(task=task),
     )
 
 

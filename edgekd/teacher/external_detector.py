@@ -47,7 +47,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as in reading an image fil
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BlackBoxCard:
+class ExternalDetectorCard:
     """What a detector's file expects and returns.
 
     Attributes:
@@ -102,13 +102,13 @@ class BlackBoxCard:
             yield f"std {list(self.std)}; legal: numbers above 0, one or one a channel"
 
 
-def load_black_box_card(path: Path) -> BlackBoxCard:
+def load_external_detector_card(path: Path) -> ExternalDetectorCard:
     """Returns the card in a YAML file, its model's path completed.
 
     Raises:
         ModelError: The file is no card, or its model lies outside the card's folder.
     """
-    card = from_mapping(BlackBoxCard, read_yaml(path, ModelError), str(path), ModelError)
+    card = from_mapping(ExternalDetectorCard, read_yaml(path, ModelError), str(path), ModelError)
     stated = PureWindowsPath(card.model)  # Knows drive letters and both kinds of slash.
     if stated.anchor or ".." in stated.parts or "\0" in str(card.model):
         raise ModelError(
@@ -150,7 +150,7 @@ def class_table(
     return np.array(table, dtype=np.int64)
 
 
-class BlackBoxTeacher:
+class ExternalDetector:
     """A detector's file that labels images with the student's classes.
 
     Images run one at a time, so that files with a batch of one serve as well as those with an open
@@ -168,7 +168,9 @@ class BlackBoxTeacher:
         runner: The runtime with the file loaded.
     """
 
-    def __init__(self, card: BlackBoxCard, classes: tuple[str, ...], threads: int = 1) -> None:
+    def __init__(
+        self, card: ExternalDetectorCard, classes: tuple[str, ...], threads: int = 1
+    ) -> None:
         self.card, self.classes = card, classes
         self._labels = class_table(card.classes, classes, card.class_map)
         arithmetic = exact_arithmetic(card.model)
@@ -263,7 +265,7 @@ class BlackBoxTeacher:
         return {"input": to_mapping(size), "outputs": outputs, "decoding": decoding}
 
 
-def _input_of(card: BlackBoxCard, info: TensorInfo) -> InputContract:
+def _input_of(card: ExternalDetectorCard, info: TensorInfo) -> InputContract:
     """Returns size, layout and quantization of the input; the normalisation is the card's."""
     layout: Literal["NCHW", "NHWC"]
     match info.shape:
@@ -293,7 +295,7 @@ def _input_of(card: BlackBoxCard, info: TensorInfo) -> InputContract:
     )
 
 
-def _pixel_table(card: BlackBoxCard, size: InputContract) -> NDArray[Any]:
+def _pixel_table(card: ExternalDetectorCard, size: InputContract) -> NDArray[Any]:
     """Returns what each pixel value becomes in each channel, ``(256, C)`` in the input's type."""
     for name, values in (("mean", card.mean), ("std", card.std)):
         if len(values) not in (1, size.channels):
@@ -317,7 +319,7 @@ def _pixel_table(card: BlackBoxCard, size: InputContract) -> NDArray[Any]:
     return np.clip(np.rint(real), limits.min, limits.max).astype(size.dtype)
 
 
-def _expected(card: BlackBoxCard, size: InputContract) -> dict[str, Shape]:
+def _expected(card: ExternalDetectorCard, size: InputContract) -> dict[str, Shape]:
     """Returns each output's shape by role; a letter is any size, the same where it recurs."""
     classes = len(card.classes)
     cells: int | str = "N"
@@ -344,7 +346,7 @@ def _expected(card: BlackBoxCard, size: InputContract) -> dict[str, Shape]:
 
 
 def _roles(
-    card: BlackBoxCard,
+    card: ExternalDetectorCard,
     size: InputContract,
     outputs: Sequence[TensorInfo],
     shapes: Sequence[tuple[int, ...]],

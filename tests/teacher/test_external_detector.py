@@ -17,12 +17,12 @@ from edgekd.core.types import InputContract, Priors
 from edgekd.data.image import letterbox, to_input
 from edgekd.modelfile.runner import open_runner
 from edgekd.standalone import decoder
-from edgekd.teacher.black_box import (
+from edgekd.teacher.external_detector import (
     LAYOUTS,
-    BlackBoxCard,
-    BlackBoxTeacher,
+    ExternalDetector,
+    ExternalDetectorCard,
     class_table,
-    load_black_box_card,
+    load_external_detector_card,
 )
 
 ULTRAFACE_PRIORS = Priors(
@@ -68,12 +68,12 @@ def channel_means(path: Path, layout: str, kind=TensorProto.FLOAT, batch: int | 
     return save(path, nodes, ("x", kind, shape), [("y", [batch, 1, 8])], constants)
 
 
-def card(model: Path, **changes) -> BlackBoxCard:
+def card(model: Path, **changes) -> ExternalDetectorCard:
     values = {"model": model, "decoder": "yolov5", "classes": ("red", "green", "blue")}
-    return BlackBoxCard(**{**values, **changes})
+    return ExternalDetectorCard(**{**values, **changes})
 
 
-def scores_by_class(teacher: BlackBoxTeacher, image: np.ndarray) -> dict[str, float]:
+def scores_by_class(teacher: ExternalDetector, image: np.ndarray) -> dict[str, float]:
     (found,) = teacher.detect(image[None])
     return {teacher.classes[k]: float(s) for k, s in zip(found.labels, found.scores, strict=True)}
 
@@ -86,7 +86,7 @@ def flat(*pixel: int) -> np.ndarray:
 @pytest.mark.parametrize("batch", [1, "batch"])
 def test_the_model_sees_normalised_pixels_in_its_own_layout(tmp_path, layout, batch) -> None:
     model = channel_means(tmp_path / "m.onnx", layout, batch=batch)
-    teacher = BlackBoxTeacher(card(model), ("red", "green", "blue"))
+    teacher = ExternalDetector(card(model), ("red", "green", "blue"))
     found = scores_by_class(teacher, flat(255, 102, 51))
     assert found == pytest.approx({"red": 1.0, "green": 0.4, "blue": 0.2}, rel=1e-5)
     assert teacher.size == (16, 16)
@@ -95,14 +95,14 @@ def test_the_model_sees_normalised_pixels_in_its_own_layout(tmp_path, layout, ba
 def test_mean_and_std_go_by_channel_in_the_models_order(tmp_path) -> None:
     model = channel_means(tmp_path / "m.onnx", "NCHW")
     options = {"colour": "bgr", "mean": (10.0, 20.0, 30.0), "std": (100.0, 200.0, 400.0)}
-    teacher = BlackBoxTeacher(card(model, **options), ("red", "green", "blue"))
+    teacher = ExternalDetector(card(model, **options), ("red", "green", "blue"))
     # The channel that the model takes first, and calls red, is the image's blue.
     found = scores_by_class(teacher, flat(230, 140, 60))
     assert found == pytest.approx({"red": 0.5, "green": 0.6, "blue": 0.5})
 
 
 def test_grey_images_are_repeated_for_a_colour_model(tmp_path) -> None:
-    teacher = BlackBoxTeacher(card(channel_means(tmp_path / "m.onnx", "NCHW")), ("blue", "red"))
+    teacher = ExternalDetector(card(channel_means(tmp_path / "m.onnx", "NCHW")), ("blue", "red"))
     assert scores_by_class(teacher, flat(51)) == pytest.approx({"blue": 0.2, "red": 0.2})
 
 
@@ -115,17 +115,17 @@ def test_colour_images_become_grey_by_luma_for_a_grey_model(tmp_path) -> None:
     constants = {"shape": np.int64([1, 1, 1]), "box": np.float32([[[8, 8, 4, 4, 1]]])}
     model = save(tmp_path / "m.onnx", nodes, ("x", TensorProto.FLOAT, [1, 1, 16, 16]),
                  [("y", [1, 1, 6])], constants)  # fmt: skip
-    teacher = BlackBoxTeacher(card(model, classes=("light",)), ("light",))
+    teacher = ExternalDetector(card(model, classes=("light",)), ("light",))
     luma = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     assert scores_by_class(teacher, flat(200, 100, 50)) == pytest.approx({"light": luma / 255})
 
 
 def test_an_integer_input_without_scale_takes_the_pixels_as_they_are(tmp_path) -> None:
     model = channel_means(tmp_path / "m.onnx", "NHWC", TensorProto.UINT8)
-    teacher = BlackBoxTeacher(card(model, std=(1.0,)), ("red", "green", "blue"))
+    teacher = ExternalDetector(card(model, std=(1.0,)), ("red", "green", "blue"))
     assert scores_by_class(teacher, flat(3, 2, 1)) == {"red": 3, "green": 2, "blue": 1}
     with pytest.raises(ModelError, match=r"uint8 input has no scale .* legal: mean 0, std 1"):
-        BlackBoxTeacher(card(model), ("red",))
+        ExternalDetector(card(model), ("red",))
 
 
 def quantized_reshape(path: Path, dtype: str, scale: float, zero_point: int) -> Path:
@@ -166,7 +166,9 @@ def quantized_reshape(path: Path, dtype: str, scale: float, zero_point: int) -> 
 def test_a_quantized_file_is_fed_and_read_through_its_scale(tmp_path, dtype, zero_point) -> None:
     model = quantized_reshape(tmp_path / "m.tflite", dtype, 0.02, zero_point)
     # (pixel - 0) / 50 in steps of 0.02 is the pixel itself: boxes lie within the 4 x 2 pixels.
-    teacher = BlackBoxTeacher(card(model, classes=("spot",), std=(50.0,), min_score=0.5), ("spot",))
+    teacher = ExternalDetector(
+        card(model, classes=("spot",), std=(50.0,), min_score=0.5), ("spot",)
+    )
     image = np.zeros((2, 4, 3), np.uint8)
     image.reshape(4, 6)[2] = [100, 50, 100, 50, 50, 45]  # (2, 1), 2 x 1, objectness 1, class 0.9
     (found,) = teacher.detect(image[None])
@@ -177,7 +179,7 @@ def test_a_quantized_file_is_fed_and_read_through_its_scale(tmp_path, dtype, zer
 def test_pixels_are_quantized_as_for_our_own_files(tmp_path) -> None:
     model = quantized_reshape(tmp_path / "m.tflite", "int8", 0.0171, -7)
     options = {"mean": (101.0,), "std": (57.0,), "classes": ("spot",)}
-    teacher = BlackBoxTeacher(card(model, **options), ("spot",))
+    teacher = ExternalDetector(card(model, **options), ("spot",))
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 3), dtype=np.uint8)
     ours = InputContract(height=2, width=4, channels=3, layout="NHWC", dtype="int8", mean=101.0,
                          std=57.0, scale=teacher.runner.input.scale, zero_point=-7)  # fmt: skip
@@ -188,7 +190,7 @@ def test_pixels_are_quantized_as_for_our_own_files(tmp_path) -> None:
 def test_boxes_come_back_in_the_pixels_of_each_image(tmp_path, resize) -> None:
     rows = [[[32, 16, 32, 16, 1, 0.9], [2, 16, 4, 4, 1, 0.8]]]
     model = fixed_answer(tmp_path / "m.onnx", y=rows)
-    teacher = BlackBoxTeacher(card(model, classes=("car",), resize=resize), ("car",))
+    teacher = ExternalDetector(card(model, classes=("car",), resize=resize), ("car",))
     (tall,) = teacher.detect(np.zeros((1, 128, 128, 3), np.uint8))
     expected = {
         # 128 x 128 onto 64 x 32: a factor of 2 and of 4.
@@ -210,7 +212,7 @@ def test_what_is_dropped_crowds_nothing_out_and_merged_classes_leave_one_box(tmp
         "classes": ("tree", "car", "truck"),
         "class_map": {"car": "vehicle", "truck": "vehicle"},
     }
-    teacher = BlackBoxTeacher(card(model, **changes), ("person", "vehicle"))
+    teacher = ExternalDetector(card(model, **changes), ("person", "vehicle"))
     (found,) = teacher.detect(np.zeros((1, 32, 64, 3), np.uint8))
     np.testing.assert_allclose(found.boxes, [[20, 11, 40, 21]], atol=1e-4)
     assert found.labels.tolist() == [1]
@@ -220,7 +222,7 @@ def test_what_is_dropped_crowds_nothing_out_and_merged_classes_leave_one_box(tmp
 def test_min_score_of_the_card_is_obeyed(tmp_path) -> None:
     model = fixed_answer(tmp_path / "m.onnx", y=[[[32, 16, 8, 8, 1, 0.3]]])
     for min_score, count in ((0.2, 1), (0.4, 0)):
-        teacher = BlackBoxTeacher(card(model, classes=("car",), min_score=min_score), ("car",))
+        teacher = ExternalDetector(card(model, classes=("car",), min_score=min_score), ("car",))
         (found,) = teacher.detect(np.zeros((1, 32, 64, 3), np.uint8))
         assert (len(found.boxes), found.boxes.shape[1]) == (count, 4)
 
@@ -231,7 +233,7 @@ def test_min_score_of_the_card_is_obeyed(tmp_path) -> None:
      np.zeros((1, 8, 8, 4), np.uint8)],
 )  # fmt: skip
 def test_images_of_another_kind_are_refused(tmp_path, images) -> None:
-    teacher = BlackBoxTeacher(card(channel_means(tmp_path / "m.onnx", "NCHW")), ("red",))
+    teacher = ExternalDetector(card(channel_means(tmp_path / "m.onnx", "NCHW")), ("red",))
     with pytest.raises(DataError, match="legal: uint8"):
         teacher.detect(images)
 
@@ -239,7 +241,7 @@ def test_images_of_another_kind_are_refused(tmp_path, images) -> None:
 class TestOutputsMustFitTheDecoder:
     def refused(self, model: Path, match: str, **changes) -> None:
         with pytest.raises(ModelError, match=match):
-            BlackBoxTeacher(card(model, **changes), ("red",))
+            ExternalDetector(card(model, **changes), ("red",))
 
     def test_another_number_of_classes(self, tmp_path) -> None:
         model = fixed_answer(tmp_path / "m.onnx", y=np.zeros((1, 10, 85)))
@@ -272,7 +274,7 @@ class TestOutputsMustFitTheDecoder:
     def test_scores_and_boxes_that_look_alike_must_carry_their_names(self, tmp_path) -> None:
         boxes, scores = [[[0.25, 0.5, 0.75, 1]]], [[[0.1, 0.2, 0.3, 0.4]]]
         named = fixed_answer(tmp_path / "named.onnx", boxes=boxes, scores=scores)
-        teacher = BlackBoxTeacher(card(named, decoder="ssd", min_score=0.35), ("blue",))
+        teacher = ExternalDetector(card(named, decoder="ssd", min_score=0.35), ("blue",))
         (found,) = teacher.detect(np.zeros((1, 32, 64, 3), np.uint8))
         np.testing.assert_allclose(found.boxes, [[16, 16, 48, 32]])
         nameless = fixed_answer(tmp_path / "nameless.onnx", a=boxes, b=scores)
@@ -323,7 +325,7 @@ priors: {strides: [8, 16], sizes: [[10, 16], [32]]}
 
 def test_a_card_is_read_whole(tmp_path) -> None:
     (tmp_path / "card.yaml").write_text(CARD)
-    assert load_black_box_card(tmp_path / "card.yaml") == BlackBoxCard(
+    assert load_external_detector_card(tmp_path / "card.yaml") == ExternalDetectorCard(
         model=tmp_path / "nets" / "m.onnx",
         decoder="ssd-raw",
         classes=("face", "mask"),
@@ -369,7 +371,7 @@ def test_a_wrong_card_names_file_value_and_what_is_legal(tmp_path, line, match) 
     path = tmp_path / "card.yaml"
     path.write_text("\n".join([*kept, line]))
     with pytest.raises(ModelError, match=match) as refused:
-        load_black_box_card(path)
+        load_external_detector_card(path)
     assert str(path) in str(refused.value)
 
 
@@ -377,7 +379,7 @@ def test_sha256_follows_model_card_and_classes_but_not_the_place(tmp_path) -> No
     def address(folder: str, score: float = 0.9, classes=("car", "bus"), **changes) -> str:
         (tmp_path / folder).mkdir(exist_ok=True)
         model = fixed_answer(tmp_path / folder / "m.onnx", y=[[[32, 16, 8, 8, 1, score]]])
-        return BlackBoxTeacher(card(model, **{"classes": ("car",), **changes}), classes).sha256
+        return ExternalDetector(card(model, **{"classes": ("car",), **changes}), classes).sha256
 
     first = address("a")
     assert len(first) == 64
@@ -396,7 +398,7 @@ def test_every_foreign_decoder_can_be_named() -> None:
 
 
 def test_a_black_box_needs_no_torch() -> None:
-    code = "import edgekd.teacher.black_box, sys; sys.exit('torch' in sys.modules)"
+    code = "import edgekd.teacher.external_detector, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -415,15 +417,15 @@ def portrait() -> np.ndarray:
     return np.asarray(PillowImage.open(path).convert("RGB"))
 
 
-def ultraface(models: Path, **changes) -> BlackBoxCard:
+def ultraface(models: Path, **changes) -> ExternalDetectorCard:
     values = {
         "model": models / "ultraface" / "version-RFB-320.onnx", "decoder": "ssd",
         "classes": ("face",), "mean": (127.0,), "std": (128.0,), "resize": "stretch",
     }  # fmt: skip
-    return BlackBoxCard(**{**values, **changes})
+    return ExternalDetectorCard(**{**values, **changes})
 
 
-def fastestdet(models: Path, **changes) -> BlackBoxCard:
+def fastestdet(models: Path, **changes) -> ExternalDetectorCard:
     # COCO's order; the classes that no test names are numbered.
     names = ("person", "bicycle", "car", "motorbike", "aeroplane")
     values = {
@@ -432,7 +434,7 @@ def fastestdet(models: Path, **changes) -> BlackBoxCard:
         "class_map": {"person": "person", "aeroplane": "plane"},
         "colour": "bgr",
     }  # fmt: skip
-    return BlackBoxCard(**{**values, **changes})
+    return ExternalDetectorCard(**{**values, **changes})
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -443,7 +445,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_ultraface_finds_the_face(models, portrait, resize) -> None:
-    teacher = BlackBoxTeacher(ultraface(models, resize=resize, min_score=0.5), ("face",))
+    teacher = ExternalDetector(ultraface(models, resize=resize, min_score=0.5), ("face",))
     (found,) = teacher.detect(portrait[None])
     assert len(found.boxes) == 1
     # Read off the photograph: forehead to chin, ear to ear.
@@ -452,7 +454,7 @@ def test_ultraface_finds_the_face(models, portrait, resize) -> None:
 
 def test_a_letterboxed_image_and_the_same_image_in_its_padding_agree(models, portrait) -> None:
     options = {"min_score": 0.02, "resize": "letterbox", "pad_value": 114}
-    teacher = BlackBoxTeacher(ultraface(models, **options), ("face",))
+    teacher = ExternalDetector(ultraface(models, **options), ("face",))
     wide = np.ascontiguousarray(portrait[120:280, :320])
     assert wide.shape == (160, 320, 3)
     padded = np.full((240, 320, 3), 114, np.uint8)
@@ -483,8 +485,8 @@ def test_raw_heads_of_ultraface_decode_to_the_boxes_that_its_file_computes(
     raw = dataclasses.replace(
         published, model=tmp_path / "raw.onnx", decoder="ssd-raw", priors=ULTRAFACE_PRIORS
     )
-    (a,) = BlackBoxTeacher(published, ("face",)).detect(portrait[None])
-    (b,) = BlackBoxTeacher(raw, ("face",)).detect(portrait[None])
+    (a,) = ExternalDetector(published, ("face",)).detect(portrait[None])
+    (b,) = ExternalDetector(raw, ("face",)).detect(portrait[None])
     assert len(a.boxes) > 0
     np.testing.assert_allclose(a.boxes, b.boxes, atol=0.01)
     np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
@@ -501,7 +503,7 @@ def test_fastestdet_applies_sigmoid_and_softmax_in_its_file(models, portrait) ->
 
 
 def test_fastestdet_finds_the_person(models, portrait) -> None:
-    teacher = BlackBoxTeacher(fastestdet(models, min_score=0.5), ("plane", "person"))
+    teacher = ExternalDetector(fastestdet(models, min_score=0.5), ("plane", "person"))
     (found,) = teacher.detect(portrait[None])
     assert teacher.classes[found.labels[0]] == "person"
     assert found.scores[0] > 0.8
@@ -510,7 +512,7 @@ def test_fastestdet_finds_the_person(models, portrait) -> None:
 
 def test_fastestdet_finds_annotated_planes(models, real_data) -> None:
     planes = fastestdet(models, class_map={"aeroplane": "plane"})
-    teacher = BlackBoxTeacher(planes, ("plane",))
+    teacher = ExternalDetector(planes, ("plane",))
     overlaps = []
     for annotation in sorted((real_data / "toy_plane" / "annotations").glob("*.xml"))[:40]:
         image = real_data / "toy_plane" / "images" / f"{annotation.stem}.jpg"
@@ -527,7 +529,7 @@ def test_fastestdet_finds_annotated_planes(models, real_data) -> None:
 def test_a_file_with_its_own_post_processing_is_refused_clearly(models) -> None:
     folder = models / "ssd_mobilenet_v1_coco_tflite"
     (model,) = folder.glob("*.tflite")
-    given = BlackBoxCard(model=model, decoder="ssd", classes=("person",), mean=(127.5,),
+    given = ExternalDetectorCard(model=model, decoder="ssd", classes=("person",), mean=(127.5,),
                          std=(127.5,))  # fmt: skip
     with pytest.raises(ModelError, match="TFLite_Detection_PostProcess 1 x 10 x 4"):
-        BlackBoxTeacher(given, ("person",))
+        ExternalDetector(given, ("person",))

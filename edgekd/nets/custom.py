@@ -18,10 +18,10 @@ import torch.fx
 from torch import Tensor, nn
 
 from edgekd.core.errors import ModelError
-from edgekd.nets.card import OwnCard
+from edgekd.nets.card import CustomCard
 
 
-class OwnNet(nn.Module):
+class CustomModel(nn.Module):
     """The user's network, taking (pixel - 128) / 128 in RGB or grey as all of EdgeKD does.
 
     Its own normalisation and colour order become one 1x1 convolution in front of it: an operator
@@ -36,7 +36,7 @@ class OwnNet(nn.Module):
     strides: tuple[int, ...] = ()
     taps: tuple[str, ...] = ()
 
-    def __init__(self, net: nn.Module, own: OwnCard, channels: int) -> None:
+    def __init__(self, net: nn.Module, own: CustomCard, channels: int) -> None:
         super().__init__()
         self.net = net
         self.adapter = _adapter(own, channels)
@@ -47,7 +47,7 @@ class OwnNet(nn.Module):
         return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
-def is_own(source: str) -> bool:
+def is_custom(source: str) -> bool:
     """Returns whether a source names a function in a Python file, ``my_model.py:function``."""
     return ".py:" in source
 
@@ -84,7 +84,7 @@ def place_of(node: torch.fx.Node) -> str:
     name = str(node.target).removeprefix("aten.").split(".")[0]
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, owner = (str(item) for item in stack[-1]) if stack else ("", "the network")
-    # The user's network is the `net` of an `OwnNet`, which is the `net` of a `TappedNet`.
+    # The user's network is the `net` of an `CustomModel`, which is the `net` of a `TappedNet`.
     inner = re.sub(r"^net\.(net\.)?", "", f"{path}.").removesuffix(".")
     where = f"'{inner}'" if inner else owner.rpartition(".")[2]
     frames = re.findall(r'File "(.+)", line (\d+)', node.meta.get("stack_trace") or "")
@@ -151,7 +151,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _adapter(own: OwnCard, channels: int) -> nn.Conv2d | None:
+def _adapter(own: CustomCard, channels: int) -> nn.Conv2d | None:
     """Returns the convolution from EdgeKD's input to the network's, None where they are equal."""
     mean, std = (_per_channel(v, channels) for v in (own.mean, own.std))
     if (mean == 128).all() and (std == 128).all() and own.colour == "rgb":
