@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +127,7 @@ def prepared(
     recipe = _recipe(options, default_student)
     # Wrong recipes and targets must fail before torch, which takes seconds to import.
     from edgekd.config.device import load_device
+    from edgekd.run.asked import training_device
     from edgekd.run.directory import asked_of, default_folder
     from edgekd.run.inputs import require_feasible
 
@@ -139,26 +139,20 @@ def prepared(
         recipe,
         out,
         progress_for_terminal(),
-        _torch_device(options["torch_device"], options["threads"]),
+        training_device(options["torch_device"], options["threads"]),
     )
 
 
 def _recipe(options: dict[str, Any], default_student: str | None) -> Recipe:
-    from edgekd.config.recipe import load_recipe, override
-    from edgekd.run.inputs import demo_recipe, fitted_recipe
+    from edgekd.run.asked import asked_recipe
 
-    if options["recipe_file"]:
-        recipe = load_recipe(options["recipe_file"])
-    elif options["data"]:
-        recipe, _ = fitted_recipe(options["data"].resolve(), own_teacher=bool(options["teacher"]))
-    else:
-        recipe = demo_recipe()
-    changes: dict[str, Any] = {}
-    if default_student and not options["recipe_file"]:
-        family = recipe.student.architecture.partition("-")[0]
-        changes["student.architecture"] = f"{family}-{default_student}"
-    changes |= _flag_changes(options)
-    return override(recipe, changes | _settings(options["settings"]))
+    return asked_recipe(
+        recipe=options["recipe_file"],
+        data=options["data"],
+        teachers=options["teacher"],
+        size=default_student,
+        changes=_flag_changes(options) | _settings(options["settings"]),
+    )
 
 
 def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
@@ -175,15 +169,14 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         if options[flag] is not None
         for key in dotted
     }
-    paths = {"data": "data.path", "unlabelled": "data.unlabelled", "weights": "teacher.weights"}
+    paths = {"unlabelled": "data.unlabelled", "weights": "teacher.weights"}
     for flag, key in paths.items():
         if options[flag]:
             changes[key] = str(options[flag].resolve())
-    if options["teacher"]:
-        changes["teacher.model"], *others = map(_resolved, options["teacher"])
-        changes["teacher.others"] = others
     if options["student"]:
-        changes["student.architecture"] = _resolved(options["student"])
+        from edgekd.run.asked import resolved_source
+
+        changes["student.architecture"] = resolved_source(options["student"])
     if options["budget"]:
         from edgekd.config.units import milliseconds
 
@@ -203,17 +196,6 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         if options[flag]:
             changes[key] = value
     return changes
-
-
-MODEL_FILES = (".safetensors", ".yaml", ".yml", ".onnx", ".tflite")
-"""Endings by which a file is told from an architecture such as ``edgedet-n0.75``."""
-
-
-def _resolved(source: str) -> str:
-    """Returns a model's source with an absolute path; an architecture's name as it is."""
-    path, colon, function = source.rpartition(":") if ".py:" in source else (source, "", "")
-    is_path = bool(colon) or Path(path).suffix in MODEL_FILES
-    return f"{Path(path).resolve()}{colon}{function}" if is_path else source
 
 
 def _input_size(text: str) -> dict[str, int]:
@@ -237,22 +219,6 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def progress_for_terminal() -> Progress:
     """Returns bars on a terminal, plain lines elsewhere."""
-    from edgekd.core.progress import BarProgress, PlainProgress
+    from edgekd.core.progress import default_progress
 
-    return BarProgress() if sys.stderr.isatty() else PlainProgress()
-
-
-def _torch_device(name: str, threads: int | None) -> torch.device:
-    from edgekd.core.quiet import quietly
-
-    with quietly():
-        import torch
-        import torchao.quantization.pt2e  # noqa: F401 - complains about GPU libraries on import
-
-    if threads:
-        torch.set_num_threads(threads)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name != "cpu" and not (name.startswith("cuda") and torch.cuda.is_available()):
-        raise RecipeError(f"--torch-device {name!r}: not on this machine; legal: cpu, auto")
-    return torch.device(name)
+    return default_progress()

@@ -18,10 +18,7 @@ from edgekd.core.errors import (
 from edgekd.core.files import write_atomic
 from edgekd.core.owned import claim
 from edgekd.core.progress import Progress
-from edgekd.core.types import (
-    Sample,
-    Task,
-)
+from edgekd.core.types import Image, Sample, Task
 from edgekd.data.image import is_image, read_image
 from edgekd.modelfile.memory import try_out
 from edgekd.report.draw import draw_detections
@@ -39,14 +36,13 @@ def predict_images(
     """
     try_out(model)
     opened = FileModel(model)
-    if opened.contract.task is not Task.DETECTION:
-        raise ModelError(f"{model}: a classifier draws no boxes; use `edgekd eval`")
+    require_detector(model, opened)
     images = _images(sources)
     claim(out, "folder of predictions")
     rows = []
     with progress.meter("predict", len(images)) as meter:
         for done, path in enumerate(images, 1):
-            pixels = read_image(_sample(path), opened.contract.input.channels)
+            pixels = read_picture(path, opened.contract.input.channels)
             detections = opened.detect(pixels, min_score)
             drawn = draw_detections(
                 pixels, detections, opened.contract.classes, min_score=min_score
@@ -72,6 +68,17 @@ def predict_images(
             meter.update(done)
     write_atomic(out / "detections.json", json.dumps(rows, indent=1))
     return rows
+
+
+def require_detector(path: Path, model: FileModel) -> None:
+    """Raises `ModelError` where a file detects nothing."""
+    if model.contract.task is not Task.DETECTION:
+        raise ModelError(f"{path}: a classifier draws no boxes; use `edgekd eval`")
+
+
+def read_picture(path: Path, channels: int) -> Image:
+    """Returns the pixels of an image file that belongs to no data set; raises as `read_image`."""
+    return read_image(_sample(path), channels)
 
 
 def _images(sources: Sequence[Path]) -> list[Path]:

@@ -118,6 +118,11 @@ class BarProgress:
         self._console.print(line, markup=False, highlight=False)
 
 
+def default_progress() -> Progress:
+    """Returns bars on a terminal, plain lines elsewhere."""
+    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+
+
 def _figures(figures: Figures | None) -> list[str]:
     return [f"{name} {figure(value)}" for name, value in (figures or {}).items()]
 
