@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd.bundle.contract import BundleContract, FileContract
-from edgekd.bundle.tensorrt import recommendation, trtexec_lines
+from edgekd.bundle.tensorrt import trtexec_lines
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics, Latency, ModelRow
 from edgekd.core.types import Format, Precision, Task
+from edgekd.report.recommendation import recommendation
 
 
 def readme_text(

@@ -204,8 +204,9 @@ def inspect(
 @main.command()
 @click.argument("run", type=FOLDER)
 @gate_options
+@click.option("--verbose", is_flag=True, help="List every proof and every file.")
 @click.option("--json", "as_json", is_flag=True)
-def report(run: Path, as_json: bool, **limits: str | None) -> None:
+def report(run: Path, verbose: bool, as_json: bool, **limits: str | None) -> None:
     """Show a finished run's report again, or hold the run against other gates."""
     from edgekd.commands.report import reopened_report
     from edgekd.proof.prove import require_passed
@@ -213,7 +214,7 @@ def report(run: Path, as_json: bool, **limits: str | None) -> None:
     from edgekd.report.record import to_json
 
     record = reopened_report(run, gate_changes(limits))
-    click.echo(to_json(record)) if as_json else print_run(record, run)
+    click.echo(to_json(record)) if as_json else print_run(record, run, verbose=verbose)
     require_passed(record.checks)
     require_gates(record.gates)
 

@@ -75,6 +75,7 @@ def recipe_options(command: Command) -> Command:
             "--torch-device", default="auto", help="cpu, cuda or auto.", show_default=True
         ),
         click.option("--threads", type=click.IntRange(1), help="CPU threads for training."),
+        click.option("--verbose", is_flag=True, help="List every proof and every file."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     ]
     for option in reversed(options):

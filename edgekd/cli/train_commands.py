@@ -104,23 +104,23 @@ def _compress(name: str, until: str, **options: Any) -> None:  # noqa: ANN401 - 
         if options["as_json"]:
             click.echo(to_json(missed))
         else:
-            print_run(missed, out)
+            print_run(missed, out, verbose=options["verbose"])
         raise
     if options["as_json"]:
         click.echo(to_json(record) if record else json.dumps({"run": str(out), "until": until}))
     elif record is None:
         click.echo(f"done up to {until}: {out / until}")
     else:
-        print_run(record, out)
+        print_run(record, out, verbose=options["verbose"])
 
 
-def print_run(record: Any, run: Path) -> None:  # noqa: ANN401 - RunRecord, imported late
+def print_run(record: Any, run: Path, *, verbose: bool) -> None:  # noqa: ANN401 - RunRecord
     """Prints a run's tables and where its files are."""
     import rich.console
 
     from edgekd.report.terminal import print_report
 
-    print_report(record, rich.console.Console())
+    print_report(record, rich.console.Console(), verbose=verbose)
     click.echo(f"files:  {run / 'export'}")
     click.echo(f"report: {run / 'report' / 'report.html'}")
     for bundle in sorted(run.glob("bundle/*/manifest.json")):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekd.config.commented import commented_recipe
 from edgekd.config.device import load_device
 from edgekd.config.learning import DEFAULT_METHODS
 from edgekd.config.methods import METHODS
-from edgekd.config.recipe import dump_recipe, override
-from edgekd.core.errors import (
-    RecipeError,
-)
+from edgekd.config.recipe import override
+from edgekd.core.errors import RecipeError
 from edgekd.core.files import write_atomic
-from edgekd.core.types import (
-    FAMILIES,
-)
+from edgekd.core.types import FAMILIES
 from edgekd.data.dataset import recognise
 from edgekd.run.inputs import fitted_recipe
 
@@ -38,14 +35,10 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     header = (
         f"# EdgeKD recipe for {data} ({recognise(data)}, {len(train.samples)} training images,\n"
         f"# classes: {', '.join(train.classes)}) on {device.name}.\n"
-        "# Every key is shown with its default; unknown keys are errors. What they mean:\n"
-        "#   input        pixels the network sees, multiples of 32; more finds smaller objects\n"
-        "#   teacher      checkpoint of `edgekd train`\n"
-        "#   distill      method: weight beside the task loss; baseline: also without the teacher\n"
-        "#   quantize     mode qat or ptq; float_control is the yardstick of every int8 figure\n"
-        "#   benchmark    latency protocol and number of bootstrap resamples\n"
+        "# Every key is here with its value and its meaning. Unknown keys are errors; a key that\n"
+        "# is left out has its default. `edgekd methods` lists what distill.methods may name.\n"
     )
-    write_atomic(out, header + dump_recipe(recipe))
+    write_atomic(out, header + commented_recipe(recipe))
     return (
         f"{out} written. Next: edgekd train --recipe {out} --student {FAMILIES[train.task]}-m "
         f"--out runs/teacher, then edgekd compress --recipe {out} "

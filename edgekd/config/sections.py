@@ -50,7 +50,7 @@ class InputSection:
 
     Attributes:
         height: Pixels; for a detector of EdgeKD's a multiple of the largest stride (32).
-        width: Likewise.
+        width: Pixels, by the same rule.
         channels: 1 (grey) or 3 (RGB).
     """
 
@@ -199,7 +199,7 @@ class GatesSection:
         max_class_drop: Of the class that loses most.
         max_latency_ms: Median on the target: measured where the target is this computer, otherwise
             predicted; the report says which.
-        budget_ms: Likewise, of the fastest file that ships alone; set by ``student.budget_ms``.
+        budget_ms: The same for the fastest file that ships alone; set by ``student.budget_ms``.
         max_size_bytes: Of the file.
         max_memory_bytes: That a process needs more while it opens and runs the file, measured here.
     """

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from edgekd.core.results import Check, Gate, RunRecord
 from edgekd.report import figures
+from edgekd.report.recommendation import recommendation
 from edgekd.report.table import (
     ResultLine,
     accuracy_names,
@@ -24,21 +25,27 @@ from edgekd.report.table import (
 )
 
 
-def print_report(record: RunRecord, console: Console) -> None:
-    """Prints the run's result: table, comparisons, proofs, files.
+def print_report(record: RunRecord, console: Console, *, verbose: bool = False) -> None:
+    """Prints the run's result: table, comparisons, proofs, what to take.
 
     A terminal gets tables made for 100 columns. Anything else gets plain lines, one fact a line,
     never wrapped, so that a log can be searched.
+
+    Args:
+        record: Of the run.
+        console: Where to.
+        verbose: Whether to list every proof and every file; else the proofs that passed are one
+            line, and those that failed are listed.
 
     Raises:
         RunError: The record mixes measured and predicted latency, or two tasks.
     """
     if not console.is_terminal:
-        for line in _plain_lines(record):
+        for line in _plain_lines(record, verbose):
             console.print(Text(_printable(line)), soft_wrap=True)
         return
     console.print(_heading(record))
-    for title, content in _sections(record):
+    for title, content in _sections(record, verbose):
         console.print(Text(f"\n{title}", style="bold"))
         console.print(content)
     console.print()
@@ -92,18 +99,25 @@ def _subject(record: RunRecord) -> str:
     return f"{record.task} on {record.dataset}, for {record.target}"
 
 
-def _sections(record: RunRecord) -> Iterator[tuple[str, RenderableType]]:
+def _sections(record: RunRecord, verbose: bool) -> Iterator[tuple[str, RenderableType]]:
     yield "Results", Group(_result_table(record), "", *_timing_notes(record))
     if record.comparisons:
         yield "Differences, paired over images", _comparison_table(record)
     if lines := worst_changes(record):
         yield "After int8, what lost most", Group(*(Text(_printable(line)) for line in lines))
     if record.checks:
-        yield f"Proofs: {proofs_summary(record)}", _check_table(record.checks)
+        yield f"Proofs: {proofs_summary(record)}", _check_table(_listed(record, verbose))
     if record.gates:
         yield f"Gates: {gates_summary(record)}", _gate_table(record.gates)
-    if any(row.path for row in record.rows):
+    if verbose and any(row.path for row in record.rows):
         yield "Files", _file_table(record)
+    if advice := recommendation(record.rows):
+        yield "Recommendation", Text(_printable(advice))
+
+
+def _listed(record: RunRecord, verbose: bool) -> tuple[Check, ...]:
+    """Returns the proofs that are shown one by one."""
+    return tuple(check for check in record.checks if verbose or not check.passed)
 
 
 def _result_table(record: RunRecord) -> Table:
@@ -167,7 +181,7 @@ def _check_table(checks: tuple[Check, ...]) -> Table:
         table.add_row(
             _state(check.passed),
             Text(_printable(check.name)),
-            _figure_and_culprit(check),
+            _figure_and_operator(check),
             Text(_printable(f"criterion: {check.criterion}"), style="dim"),
         )
     return table
@@ -187,7 +201,7 @@ def _gate_table(gates: tuple[Gate, ...]) -> Table:
     return table
 
 
-def _figure_and_culprit(check: Check) -> Text:
+def _figure_and_operator(check: Check) -> Text:
     if check.failing_operator is None:
         return Text(_printable(check.figure))
     return Text.assemble(
@@ -205,7 +219,7 @@ def _file_table(record: RunRecord) -> Table:
     return table
 
 
-def _plain_lines(record: RunRecord) -> Iterator[str]:
+def _plain_lines(record: RunRecord, verbose: bool) -> Iterator[str]:
     yield f"run {record.name}: {_subject(record)}"
     for line in result_lines(record):
         yield _plain_result(line, record)
@@ -219,19 +233,27 @@ def _plain_lines(record: RunRecord) -> Iterator[str]:
         yield f"after int8: {change}"
     for regression in record.regressions:
         yield f"worse after int8: {regression.name}: {regression.said}"
-    for check in record.checks:
+    yield from _plain_proofs(record, verbose)
+    for gate in record.gates:
+        state = "PASS" if gate.passed else "FAIL"
+        yield f"{state} gate {gate.name} of {gate.model}: {gate.found} (allowed {gate.limit})"
+    for row in record.rows if verbose else ():
+        if row.path:
+            yield f"file {row.name}: {row.path}"
+    if advice := recommendation(record.rows):
+        yield f"recommendation: {advice}"
+
+
+def _plain_proofs(record: RunRecord, verbose: bool) -> Iterator[str]:
+    if record.checks:
+        yield f"proofs: {proofs_summary(record)}"
+    for check in _listed(record, verbose):
         failing_operator = (
             "" if check.failing_operator is None else f"; first at {check.failing_operator}"
         )
         state = "PASS" if check.passed else "FAIL"
         demanded = f"(criterion: {check.criterion}){failing_operator}"
         yield f"{state} {check.name}: {check.figure} {demanded}"
-    for gate in record.gates:
-        state = "PASS" if gate.passed else "FAIL"
-        yield f"{state} gate {gate.name} of {gate.model}: {gate.found} (allowed {gate.limit})"
-    for row in record.rows:
-        if row.path:
-            yield f"file {row.name}: {row.path}"
 
 
 def _plain_result(line: ResultLine, record: RunRecord) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgekd.bundle.tensorrt import recommendation, trtexec_lines
+from edgekd.bundle.tensorrt import trtexec_lines
 from edgekd.core.results import Basis, Latency, ModelRow
 from edgekd.core.types import Precision
+from edgekd.report.recommendation import recommendation
 
 BOTH = ["float.onnx", "float16.onnx", "int8.onnx"]
 

@@ -12,9 +12,10 @@ from edgekd.core.results import RunRecord
 from edgekd.report.terminal import print_report
 
 
-def printed(record: RunRecord, *, terminal: bool, width: int = 100) -> str:
+def printed(record: RunRecord, *, terminal: bool, width: int = 100, verbose: bool = True) -> str:
     stream = io.StringIO()
-    print_report(record, Console(file=stream, force_terminal=terminal, width=width, no_color=True))
+    console = Console(file=stream, force_terminal=terminal, width=width, no_color=True)
+    print_report(record, console, verbose=verbose)
     return stream.getvalue()
 
 
@@ -60,7 +61,17 @@ def test_prediction_in_the_measured_field_is_refused(record: RunRecord) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_failed_proof_is_named_with_its_culprit(record: RunRecord, terminal: bool) -> None:
+def test_proofs_that_passed_are_one_line(record: RunRecord, terminal: bool) -> None:
+    text = printed(record, terminal=terminal, width=160, verbose=False)
+    passed = sum(check.passed for check in record.checks)
+    assert f"roofs: {passed} of {len(record.checks)} passed" in text
+    named = [check.name for check in record.checks if check.name in text]
+    assert named == [check.name for check in record.checks if not check.passed]
+    assert "runs/traffic/export" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_failed_proof_is_named_with_its_operator(record: RunRecord, terminal: bool) -> None:
     lines = printed(record, terminal=terminal, width=160).splitlines()
     failed = [line for line in lines if "FAIL" in line]
     assert len(failed) == 2
