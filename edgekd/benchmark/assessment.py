@@ -16,6 +16,14 @@ from edgekd.benchmark.predict import latency_model, predict_everywhere, predict_
 from edgekd.board.transport import on_this_computer
 from edgekd.config.device import Device
 from edgekd.config.sections import BenchmarkSection
+from edgekd.core.exported import (
+    EXPORTED_BY_NAME,
+    FLOAT16_ONNX,
+    INT8_HOST_ONNX,
+    INT8_ONNX,
+    INT8_TFLITE,
+    PEER_ONNX,
+)
 from edgekd.core.host import is_x86
 from edgekd.core.progress import Progress
 from edgekd.core.results import (
@@ -29,7 +37,7 @@ from edgekd.core.results import (
     SampleVisualisation,
     reference_key,
 )
-from edgekd.core.types import PEER, Artifact, Dataset, Detections, Format, Precision, Sample, Task
+from edgekd.core.types import Artifact, Dataset, Detections, Format, Precision, Sample, Task
 from edgekd.metrics.bootstrap import CONFIDENCE, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile.memory import peak_memory
@@ -45,16 +53,6 @@ AGREEMENT = 0.003
 SURE = 0.999
 """Confidence at which a larger difference fails the proof. Runtimes round differently, so that
 some decisions always differ: at 95 % one proof in twenty on a small set would fail by chance."""
-
-_NAMES = {
-    "float.onnx": ("float-onnx", "float32 ONNX"),
-    "float16.onnx": ("float16-onnx", "float16 ONNX"),
-    "float.tflite": ("float-tflite", "float32 TFLite"),
-    "int8.onnx": ("int8-onnx", "int8 ONNX"),
-    "int8-host.onnx": ("int8-onnx-host", "int8 ONNX (host form)"),
-    "int8-nc.onnx": (PEER, "int8 ONNX by neural-compressor"),
-    "int8.tflite": ("int8-tflite", "int8 TFLite"),
-}
 
 
 @dataclass(slots=True)
@@ -103,20 +101,20 @@ class Assessment:
 
     def add_file(self, artifact: Artifact, progress: Progress) -> None:
         """Runs an exported file in its own runtime over the set, times it and predicts it."""
-        key, name = _NAMES[artifact.path.name]
+        file = EXPORTED_BY_NAME[artifact.path.name]
         model = FileModel(artifact.path, self.options.threads)
         predictions = None
         if model.readable:
             title = f"accuracy {artifact.path.name}"
             predictions = predict_file(model, self.dataset, progress, title)
-            self.predictions[key] = predictions
+            self.predictions[file.key] = predictions
         board, fair = artifact.form == "board", _fair_here(artifact)
         network = read_operators(artifact.path)
         predicted = predict_latency(network, self.device) if board else None
         self.rows.append(
             ModelRow(
-                key=key,
-                name=name,
+                key=file.key,
+                name=file.title,
                 runtime=f"{model.runner.runtime} {model.runner.runtime_version}",
                 precision=artifact.precision,
                 parameters=artifact.parameters,
@@ -148,13 +146,13 @@ class Assessment:
     @property
     def int8_onnx(self) -> str:
         """Key of the int8 ONNX file that ships; on a host that is the host form."""
-        return "int8-onnx" if "int8-onnx" in self.predictions else "int8-onnx-host"
+        return (INT8_ONNX if INT8_ONNX.key in self.predictions else INT8_HOST_ONNX).key
 
     def agreements(self) -> Iterator[Check]:
         """Yields whether the int8 files decide as the trained graph does, and like each other."""
-        names = {"int8-tflite": "TFLite", self.int8_onnx: "ONNX", TRAINED: "the trained graph"}
-        pairs = [(self.int8_onnx, TRAINED), ("int8-tflite", TRAINED)]
-        for of, minus in [*pairs, ("int8-tflite", self.int8_onnx)]:
+        names = {INT8_TFLITE.key: "TFLite", self.int8_onnx: "ONNX", TRAINED: "the trained graph"}
+        pairs = [(self.int8_onnx, TRAINED), (INT8_TFLITE.key, TRAINED)]
+        for of, minus in [*pairs, (INT8_TFLITE.key, self.int8_onnx)]:
             comparison = self.compare(of, minus, SURE)
             if comparison is not None:
                 files = "int8-files" if minus != TRAINED else of
@@ -280,12 +278,12 @@ def time_file(path: Path, options: BenchmarkSection) -> Latency:
 def compared(assessment: Assessment) -> tuple[Comparison, ...]:
     """Returns the differences that a reader asks for first, where both sides were measured."""
     reference = assessment.reference
+    judged = (FLOAT16_ONNX, INT8_ONNX, INT8_HOST_ONNX, INT8_TFLITE, PEER_ONNX)
     pairs = [
         ("teacher", "student-no-kd"),
         ("teacher", "student"),
         ("student", "student-no-kd"),
-        *((k, reference) for k in ("float16-onnx", "int8-onnx", "int8-onnx-host", "int8-tflite")),
-        (PEER, reference),
-        ("int8-tflite", assessment.int8_onnx),
+        *((file.key, reference) for file in judged),
+        (INT8_TFLITE.key, assessment.int8_onnx),
     ]
     return tuple(c for c in (assessment.compare(*pair) for pair in pairs) if c is not None)

@@ -79,10 +79,6 @@ def arithmetic_of(precision: Precision, form: Form) -> Arithmetic:
     return by_form.get(form, "any") if precision is Precision.INT8 else "any"
 
 
-PEER = "int8-onnx-nc"
-"""Key of the row of neural-compressor's file, which is for comparison and never ships."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """One image and what is annotated in it; pixels are read on demand.

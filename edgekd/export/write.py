@@ -14,8 +14,18 @@ from torch.fx import GraphModule
 import edgekd
 from edgekd.config.device import Device
 from edgekd.config.sections import ExportSection
+from edgekd.core.exported import (
+    FLOAT16_ONNX,
+    FLOAT_ONNX,
+    FLOAT_TFLITE,
+    INT8_HOST_ONNX,
+    INT8_ONNX,
+    INT8_TFLITE,
+    PEER_ONNX,
+    ExportedFile,
+)
 from edgekd.core.files import sha256_of, write_atomic
-from edgekd.core.types import Artifact, Form, Format, InputContract, OutputContract, Precision
+from edgekd.core.types import Artifact, Format, InputContract, OutputContract, Precision
 from edgekd.export import onnx_file, tflite_file
 from edgekd.export.detection_tail import TAIL_OUTPUTS, with_detection_tail
 from edgekd.modelfile.contract import Contract, Decoding, dump_contract
@@ -25,8 +35,6 @@ from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
 from edgekd.standalone import standalone_file
 from edgekd.standalone.decoder import IN_THE_FILE
-
-BOARD: Form = "board"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +116,37 @@ class _Writer:
         return onnx_labels(self.card.classes)
 
     def onnx(self, graphs: Graphs) -> list[Artifact]:
-        models = [("float.onnx", self._model(graphs.floating), Precision.FLOAT32, BOARD)]
+        models = [(FLOAT_ONNX, self._model(graphs.floating))]
         if self.device.allows(Format.ONNX, Precision.FLOAT16):
             half = self._model(onnx_file.half_precision(graphs.floating))
-            models.append(("float16.onnx", half, Precision.FLOAT16, BOARD))
+            models.append((FLOAT16_ONNX, half))
         artifacts = []
-        for name, model, precision, form in (*models, *self._integer_onnx(graphs)):
-            contract = self._contract(precision, form)
+        for file, model in (*models, *self._integer_onnx(graphs)):
+            contract = self._contract(file)
             blob = onnx_file.with_contract(model, dump_contract(contract), self.labels)
-            artifacts.append(self._write(name, blob, contract))
-            tailed = self.section.detection_tail and form != "peer"
+            artifacts.append(self._write(file.name, blob, contract))
+            tailed = self.section.detection_tail and file.form != "peer"
             if tailed and contract.decoding.decoder == "edgedet":
-                artifacts.append(self._with_tail(name, model, contract))
+                artifacts.append(self._with_tail(file.name, model, contract))
         return artifacts
 
     def _model(self, graph: nn.Module) -> ModelProto:
         example, opset = torch.zeros(self.card.input_shape), self.device.quantization.opset
         return onnx_file.onnx_model(graph, example, self.names, opset)
 
-    def _integer_onnx(self, graphs: Graphs) -> list[tuple[str, ModelProto, Precision, Form]]:
-        """Returns name, model, precision and form of the int8 files."""
-        models: list[tuple[str, ModelProto, Precision, Form]] = []
+    def _integer_onnx(self, graphs: Graphs) -> list[tuple[ExportedFile, ModelProto]]:
+        """Returns the int8 files with their models."""
+        models: list[tuple[ExportedFile, ModelProto]] = []
         if graphs.peer is not None:
-            models.append(("int8-nc.onnx", self._model(graphs.peer), Precision.INT8, "peer"))
+            models.append((PEER_ONNX, self._model(graphs.peer)))
         if graphs.integer is None or graphs.complete is None:
             return models
         integer = complete = self._model(graphs.integer)
         if graphs.complete is not graphs.integer:
             complete = self._model(graphs.complete)
         if self.device.quantization.activation_dtype_onnx == "int8":
-            models.append(("int8.onnx", integer, Precision.INT8, BOARD))
-        models.append(("int8-host.onnx", onnx_file.as_uint8(complete), Precision.INT8, "host"))
+            models.append((INT8_ONNX, integer))
+        models.append((INT8_HOST_ONNX, onnx_file.as_uint8(complete)))
         return models
 
     def _with_tail(self, name: str, model: ModelProto, contract: Contract) -> Artifact:
@@ -153,30 +161,28 @@ class _Writer:
         names, shape = self.names, self.card.input_shape
         spatial = [i for i, output in enumerate(self.outputs) if output.layout == "NCHW"]
         artifacts = []
-        for name, graph, integer in (
-            ("float.tflite", graphs.floating, False),
-            ("int8.tflite", graphs.unfolded, True),
-        ):
+        for file, graph in ((FLOAT_TFLITE, graphs.floating), (INT8_TFLITE, graphs.unfolded)):
             if graph is None:
                 continue
+            integer = file.precision is Precision.INT8
             blob = tflite_file.tflite_model(graph, shape, names, spatial, integer=integer)
-            bare = self.folder / name
+            bare = self.folder / file.name
             write_atomic(bare, blob)
-            precision = Precision.INT8 if integer else Precision.FLOAT32
-            contract = _with_grids(self._contract(precision, BOARD), bare)
+            contract = _with_grids(self._contract(file), bare)
             labelled = tflite_file.with_contract(blob, dump_contract(contract))
             labelled = tflite_metadata(labelled, contract.classes, contract.input, contract.outputs)
-            artifacts.append(self._write(name, labelled, contract))
+            artifacts.append(self._write(file.name, labelled, contract))
         return artifacts
 
-    def _contract(self, precision: Precision, form: Form) -> Contract:
+    def _contract(self, file: ExportedFile) -> Contract:
         """Returns the contract of an ONNX file: float at its border, NCHW."""
         card = self.card
+        rounded = file.precision is Precision.INT8 and file.form != "peer"
         return Contract(
             task=card.task,
             target=self.device.id,
-            precision=precision,
-            form=form,
+            precision=file.precision,
+            form=file.form,
             classes=card.classes,
             input=InputContract(
                 height=card.height,
@@ -192,7 +198,7 @@ class _Writer:
             decoding=Decoding(decoder=card.decoder, priors=card.own.priors if card.own else None),
             recipe=self.recipe,
             edgekd=edgekd.__version__,
-            float_layers=self.kept if precision is Precision.INT8 and form != "peer" else (),
+            float_layers=self.kept if rounded else (),
         )
 
     def _write(self, name: str, blob: bytes, contract: Contract) -> Artifact:

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 
 from edgekd.config.device import Device, load_device
 from edgekd.core.errors import ProofError
+from edgekd.core.exported import FLOAT16_ONNX, FLOAT_ONNX
 from edgekd.core.results import Check
 from edgekd.core.types import Arithmetic, Artifact, Format, Precision, arithmetic_of
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
@@ -95,8 +96,8 @@ def prove(
 def _half_precision(artifacts: Sequence[Artifact], images: Pixels) -> Iterator[Check]:
     """Yields the checks of a float16 file against its float32 twin."""
     by_name = {artifact.path.name: artifact.path for artifact in artifacts}
-    if "float16.onnx" in by_name:
-        half, whole = by_name["float16.onnx"], by_name["float.onnx"]
+    if FLOAT16_ONNX.name in by_name:
+        half, whole = by_name[FLOAT16_ONNX.name], by_name[FLOAT_ONNX.name]
         yield check_half_parameters(half, whole)
         yield check_half_outputs(half, whole, _as_float(images))
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 from edgekd.config.sections import GatesSection
 from edgekd.core.errors import GateError
+from edgekd.core.exported import INT8_ONNX, form_of
 from edgekd.core.results import Basis, Gate, Latency, ModelRow, RunRecord
-from edgekd.core.types import PEER, Precision, Task
+from edgekd.core.types import Precision, Task
 from edgekd.report import figures
 
 Verdict = tuple[bool, str]
@@ -96,13 +97,13 @@ def shipped(record: RunRecord) -> list[ModelRow]:
 
     In a run without int8 those of its float16 file or, where there is none, its float32 files.
     """
-    files = [r for r in record.rows if r.path and r.key != PEER]
+    files = [r for r in record.rows if r.path and form_of(r.key) != "peer"]
     integer = [r for r in files if r.precision is Precision.INT8]
     if not integer:
         return [r for r in files if r.precision is Precision.FLOAT16] or files
     # The host form ships only where it is the only one.
-    board = [r for r in integer if not r.key.endswith("-host")]
-    onnx = any(r.key.startswith("int8-onnx") for r in board)
+    board = [r for r in integer if form_of(r.key) == "board"]
+    onnx = any(r.key == INT8_ONNX.key for r in board)
     return [r for r in integer if r in board or not onnx]
 
 

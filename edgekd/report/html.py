@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import edgekd
+from edgekd.core.exported import form_of
 from edgekd.core.files import write_atomic
 from edgekd.core.results import Check, Latency, ModelRow, RunRecord
-from edgekd.core.types import PEER, Precision
+from edgekd.core.types import Precision
 from edgekd.report import figures, plots, table, visualisations
 
 
@@ -113,7 +114,7 @@ def _titles(names: tuple[str, ...]) -> list[str]:
 def _shipped(record: RunRecord) -> ModelRow | None:
     """Returns the model that the headline speaks of: the int8 file for the target's own runtime."""
     integer = [row for row in record.rows if row.precision is Precision.INT8 and row.path]
-    final = [row for row in integer if not row.key.endswith("-host") and row.key != PEER]
+    final = [row for row in integer if form_of(row.key) == "board"]
     # Of the formats that the target runs, the one predicted to be faster there.
     for_target = [(row.predicted.median_ms, row) for row in final if row.predicted is not None]
     if for_target:
@@ -128,7 +129,7 @@ def _headlines(record: RunRecord) -> list[Headline]:
     if row is not None:
         teacher = next((other for other in record.rows if other.key == "teacher"), None)
         found += [_accuracy_headline(row, teacher, record), _size_headline(row, teacher)]
-        for timed in (row, *(r for r in record.rows if r.key == f"{row.key}-host")):
+        for timed in (row, *(r for r in record.rows if form_of(r.key) == "host")):
             if timed.measured:
                 found.append(_measured_headline(timed.name, timed.measured))
                 break

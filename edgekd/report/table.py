@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from edgekd.core.errors import RunError
+from edgekd.core.exported import INT8_HOST_ONNX, INT8_ONNX, INT8_TFLITE
 from edgekd.core.results import (
     Basis,
     ClassificationMetrics,
@@ -144,7 +145,7 @@ def after_int8(record: RunRecord) -> tuple[tuple[str, ...], tuple[ChangeLine, ..
     """
     rows = {row.key: row for row in record.rows}
     reference = record.reference
-    files = [rows[key] for key in ("int8-onnx", "int8-onnx-host", "int8-tflite") if key in rows]
+    files = [rows[f.key] for f in (INT8_ONNX, INT8_HOST_ONNX, INT8_TFLITE) if f.key in rows]
     files = [row for row in files if row.metrics is not None]
     if reference is None or reference.metrics is None or not files:
         return (), ()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import edgekd
 from edgekd.benchmark.assessment import TRAINED, Assessment, compared
 from edgekd.core.errors import RunError
+from edgekd.core.exported import INT8_HOST_ONNX, INT8_ONNX, INT8_TFLITE
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.results import Check, Regression, RunRecord, SampleVisualisation
 from edgekd.core.serialize import from_mapping, to_mapping
@@ -202,7 +203,7 @@ def _visualisations(context: RunContext, assessment: Assessment) -> tuple[Sample
         return ()
     keys = [
         k
-        for k in ("teacher", "student-float", "int8-tflite", "int8-onnx-host")
+        for k in ("teacher", "student-float", INT8_TFLITE.key, INT8_HOST_ONNX.key)
         if k in assessment.predictions
     ][:3]
     if not keys:
@@ -215,7 +216,8 @@ def _visualisations(context: RunContext, assessment: Assessment) -> tuple[Sample
 
 def _regressions(context: RunContext, assessment: Assessment) -> tuple[Regression, ...]:
     """Returns the images that int8 made worse against the float student trained as long."""
-    of = next((k for k in ("int8-tflite", "int8-onnx") if k in assessment.predictions), "")
+    files = (INT8_TFLITE.key, INT8_ONNX.key)
+    of = next((key for key in files if key in assessment.predictions), "")
     return assessment.regressions(of, assessment.reference, context.recipe.report.regressions)
 
 

@@ -15,10 +15,17 @@ from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe
+from edgekd.core.exported import (
+    FLOAT16_ONNX,
+    INT8_HOST_ONNX,
+    INT8_ONNX,
+    INT8_TFLITE,
+    form_of,
+)
 from edgekd.core.files import sha256_of
 from edgekd.core.progress import Progress
 from edgekd.core.results import RunRecord
-from edgekd.core.types import PEER, Artifact, Dataset, Detections, InputContract, Sample, Task
+from edgekd.core.types import Artifact, Dataset, Detections, InputContract, Sample, Task
 from edgekd.data.dataset import with_classes
 from edgekd.data.image import letterbox, read_image
 from edgekd.modelfile.contract import read_contract
@@ -121,7 +128,7 @@ def bundle_source(
         dataset=val,
         predictions=predictions,
         licences={"data": _data_licence(recipe), "teacher": _teacher_licence(recipe, val)},
-        rows=tuple(row for row in record.rows if row.key != PEER),
+        rows=tuple(row for row in record.rows if form_of(row.key) != "peer"),
         tensorrt_opset=device.quantization.opset if device.runtime.name == "tensorrt" else None,
     )
 
@@ -129,9 +136,9 @@ def bundle_source(
 def _shipping(artifacts: Sequence[Artifact]) -> Artifact:
     """Returns the file whose decisions set the thresholds: int8 TFLite, else what ships."""
     by_name = {artifact.path.name: artifact for artifact in artifacts}
-    for name in ("int8.tflite", "int8.onnx", "int8-host.onnx", "float16.onnx"):
-        if name in by_name:
-            return by_name[name]
+    for file in (INT8_TFLITE, INT8_ONNX, INT8_HOST_ONNX, FLOAT16_ONNX):
+        if file.name in by_name:
+            return by_name[file.name]
     return artifacts[0]
 
 
