@@ -31,7 +31,7 @@ from edgekd.core.files import write_atomic
 from edgekd.data.dataset import load
 from edgekd.data.image import read_image
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import Signal
+from edgekd.distill.batch_context import DistillationBatch
 from edgekd.distill.methods import build_method
 from edgekd.training.allocator import keep_freed_memory
 
@@ -130,8 +130,10 @@ def by_teacher(teacher_logits: Tensor, label_weight: float) -> Callable[..., Ten
     batch = Batch(empty, empty, empty, empty, empty)
 
     def loss(logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:
-        signal = Signal(batch=batch, student_logits=logits, teacher_logits=teacher_logits[chosen])
-        return method(signal) + label_weight * functional.cross_entropy(logits, labels)
+        given = DistillationBatch(
+            batch=batch, student_logits=logits, teacher_logits=teacher_logits[chosen]
+        )
+        return method(given) + label_weight * functional.cross_entropy(logits, labels)
 
     return loss
 

@@ -441,9 +441,9 @@ def _use_resume(path: Path) -> None:
 
 
 def _use_cache(path: Path) -> None:
-    from edgekd.teacher.record_store import Shelf
+    from edgekd.teacher.record_store import RecordStore
 
-    shelf = Shelf.existing(path.parent)
+    shelf = RecordStore.existing(path.parent)
     if shelf is not None:
         shelf.missing(range(4))
 
@@ -544,7 +544,7 @@ def write_corpus(folder: Path, run: Path) -> None:
     from edgekd.config.catalog import catalog_folder
     from edgekd.config.recipe import Recipe, dump_recipe
     from edgekd.data.demo.render import write_demo_set
-    from edgekd.teacher.record_store import Shelf, Slot
+    from edgekd.teacher.record_store import RecordField, RecordStore
 
     for name in ("recipe", "device", "image", "checkpoint", "weights", "onnx", "tflite", "teacher"):
         (folder / name).mkdir(parents=True)
@@ -568,7 +568,9 @@ def write_corpus(folder: Path, run: Path) -> None:
         "model: a.onnx\ndecoder: yolov8\nclasses: [car, bus]\nclass_map: {car: vehicle}\n"
         "mean: [0, 0, 0]\nstd: [255, 255, 255]\ncolour: bgr\nmin_score: 0.1\n"
     )
-    shelf = Shelf(folder / "cache", [Slot("float16", (3, 4)), Slot("float32", (5, 6))])
+    shelf = RecordStore(
+        folder / "cache", [RecordField("float16", (3, 4)), RecordField("float32", (5, 6))]
+    )
     shelf.keep(0, (np.zeros((3, 4)), np.ones((5, 6))))
     _write_latencies(folder)
     for name in ("coco", "voc", "yolo", "idx", "bundle", "calibration"):
@@ -577,7 +579,7 @@ def write_corpus(folder: Path, run: Path) -> None:
 
 def _write_latencies(folder: Path) -> None:
     """Writes what a board's owner measured, a farm of boards, and what a budget chose."""
-    from edgekd.benchmark.kernels import Latencies, Reading, Readings, load_kernels
+    from edgekd.benchmark.kernels import Latencies, LatencySample, LatencySamples, load_kernels
     from edgekd.benchmark.predict import engine_speed, kernel_fills
     from edgekd.config.device import load_device
     from edgekd.core.results import Considered
@@ -588,11 +590,11 @@ def _write_latencies(folder: Path) -> None:
     device = load_device("raspberry-pi-4")
     runtime = device.runtimes[Format.TFLITE]
     facts = load_kernels("xnnpack").precisions[Precision.INT8]
-    readings = Readings(
+    readings = LatencySamples(
         speed=engine_speed(device, runtime, Precision.INT8, 4),
         fills=kernel_fills(device, runtime, facts),
         error=0.03,
-        networks=(Reading(network="mine", ms=2.0, work=dict.fromkeys(facts.share, 1.0)),),
+        networks=(LatencySample(network="mine", ms=2.0, work=dict.fromkeys(facts.share, 1.0)),),
     )
     own = Latencies(
         schema=1, id="xnnpack-4", device="mine", kernels="xnnpack", runtime="litert 2", threads=4,

@@ -59,7 +59,7 @@ def test_every_entry_is_complete_and_its_own_defaults_are_legal(name: str) -> No
     assert method_options(name, info.options) == dict(info.options)
 
 
-def test_a_black_box_teacher_has_a_method() -> None:
+def test_an_external_detector_has_a_method() -> None:
     enough = [i.name for i in METHODS.values() if i.needs == {"objects"}]
     assert enough == ["teacher-boxes"]
     assert METHODS["teacher-boxes"].tasks == {Task.DETECTION}

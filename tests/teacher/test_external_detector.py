@@ -397,7 +397,7 @@ def test_every_foreign_decoder_can_be_named() -> None:
     assert set(LAYOUTS) == set(decoder.DECODERS) - {"edgedet"}
 
 
-def test_a_black_box_needs_no_torch() -> None:
+def test_an_external_detector_needs_no_torch() -> None:
     code = "import edgekd.teacher.external_detector, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,0 +1,44 @@
+"""The scripts behind the figures still run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").rglob("*.py"))
+IMPORT_ALL = """
+import importlib.util, sys
+from pathlib import Path
+for path in map(Path, sys.argv[1:]):
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"script_{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    print(path.name)
+"""
+
+
+def test_every_script_can_be_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *SCRIPTS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == [path.name for path in SCRIPTS]
+
+
+@pytest.mark.slow
+def test_the_latencies_of_this_computer_are_measured(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    script = ROOT / "benchmarks" / "host_latency.py"
+    subprocess.run([sys.executable, script, "--short", "--out", out], check=True)
+    record = json.loads(out.read_text())
+    assert {"float.onnx", "int8-host.onnx", "float.tflite", "int8.tflite"} == set(
+        record["measured"]
+    )
+    assert all(0 < pair["ratio"] < 20 for pair in record["ratios"].values())
