@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgekd.benchmark.predict import outlook
+from edgekd.benchmark.predict import latency_model
 from edgekd.config.catalog import catalog_folder
 from edgekd.config.device import Device, load_device
 from edgekd.core.errors import DeviceError
@@ -50,7 +50,7 @@ def test_every_fact_has_a_source(device: Device) -> None:
 
 def test_what_a_prediction_names_exists(device: Device) -> None:
     for model_format in device.predictions:
-        known = outlook(device, model_format)
+        known = latency_model(device, model_format)
         assert known is not None
         assert set(known.costs) == set(device.runtimes[model_format].precisions)
 
