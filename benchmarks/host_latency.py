@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgekd.benchmark.on_board import Protocol, as_latency, measure
 from edgekd.board.transport import on_this_computer
 from edgekd.config.device import load_device
 from edgekd.config.sections import ExportSection
@@ -28,6 +27,7 @@ from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Artifact
 from edgekd.data.demo.render import render_scene
 from edgekd.export.write import Graphs, export_files
+from edgekd.measure.on_board import Protocol, as_latency, measure
 from edgekd.nets.card import Card, build
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from edgekd.benchmark.assessment import Assessment
 from edgekd.config.recipe import Recipe
 from edgekd.core.progress import Progress
 from edgekd.core.results import RunRecord
+from edgekd.measure.assessment import Assessment
 from edgekd.run.context import SAME, RunContext
 from edgekd.run.opening import open_run, open_training, with_smaller_student
 from edgekd.run.trained import Trained

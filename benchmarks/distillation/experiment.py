@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from edgekd import pipeline
-from edgekd.benchmark.detector import score
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe
 from edgekd.core.files import write_atomic
@@ -26,6 +25,7 @@ from edgekd.core.host import cpu_model
 from edgekd.core.progress import PlainProgress
 from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Detections, OutputContract, Task
+from edgekd.measure.detector import score
 from edgekd.metrics.bootstrap import paired_bootstrap, paired_top1_bootstrap
 from edgekd.nets import cost
 from edgekd.nets.outputs import network_outputs

@@ -4,7 +4,7 @@ Written from their descriptions: Krizhevsky, arXiv 1404.5997 (AlexNet of one col
 Zisserman, arXiv 1409.1556 (VGG); He et al., arXiv 1512.03385 (ResNet); Huang et al., arXiv
 1608.06993 (DenseNet); Iandola et al., arXiv 1602.07360 (SqueezeNet); Ma et al., arXiv 1807.11164
 (ShuffleNet v2); Tan et al., arXiv 1807.11626 (MnasNet); the published description of YOLO11 (blocks
-C3k2, SPPF, C2PSA; widths and depths of n to x). `tests/benchmark` holds their multiply-accumulates
+C3k2, SPPF, C2PSA; widths and depths of n to x). `tests/measure` holds their multiply-accumulates
 and parameters against the published ones.
 """
 

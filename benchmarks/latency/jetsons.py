@@ -26,10 +26,10 @@ from gpu_networks import (
 from networks import Network, mobilenet_v1
 from published import DATA, Run
 
-from edgekd.benchmark.costs import Kernels, work_of_all
-from edgekd.benchmark.predict import gpu_speed
 from edgekd.config.device import Gpu, Memory
 from edgekd.core.types import Precision
+from edgekd.measure.costs import Kernels, work_of_all
+from edgekd.measure.predict import gpu_speed
 
 FILLS = Kernels(depth=128, outputs=64, rows=256, depthwise_rows=256, group_calls=0.02)
 PRECISIONS = {

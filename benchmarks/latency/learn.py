@@ -20,10 +20,10 @@ from jetsons import tensorrt_runs
 from population import guessed, population
 from published import ERROR, FILLS, Run, runs
 
-from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels
 from edgekd.core.files import write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Precision
+from edgekd.measure.costs import CLASSES, Efficiencies, Kernels
 
 DEVICES = Path(__file__).parents[2] / "devices"
 CPU = (Precision.FLOAT32, Precision.INT8)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from population import guessed, population
 from published import Run
 
-from edgekd.benchmark.costs import Efficiencies
-from edgekd.benchmark.predict import WITHIN_90
 from edgekd.core.files import write_atomic
+from edgekd.measure.costs import Efficiencies
+from edgekd.measure.predict import WITHIN_90
 
 HERE = Path(__file__).parent
 QUESTIONS = ("board left out", "with one anchor", "network left out", "architecture left out")

@@ -19,10 +19,10 @@ import numpy as np
 from leaving_out import report
 from published import DATA, Run
 
-from edgekd.benchmark.costs import Kernels, work_of_all
-from edgekd.benchmark.predict import cpu_speed
 from edgekd.config.device import Cluster, Memory
 from edgekd.core.types import Precision
+from edgekd.measure.costs import Kernels, work_of_all
+from edgekd.measure.predict import cpu_speed
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 
 FILLS = Kernels(depth=4, outputs=4, rows=5, depthwise_rows=13, winograd=8, group_calls=0.1)

@@ -4,7 +4,7 @@ Written from the papers' tables: Howard et al., arXiv 1704.04861 (MobileNet v1);
 arXiv 1801.04381 (v2); Howard et al., arXiv 1905.02244 (v3, and its minimalistic form without
 squeeze-and-excitation, 5x5 kernels and hard-swish, of the TensorFlow model garden); Tan and Le,
 arXiv 1905.11946 with the scaling of EfficientNet-lite (stem, head, first and last stage unscaled,
-no squeeze-and-excitation, ReLU6). `tests/benchmark` holds their multiply-accumulates against the
+no squeeze-and-excitation, ReLU6). `tests/measure` holds their multiply-accumulates against the
 published ones.
 """
 

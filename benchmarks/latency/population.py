@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from published import Run
 
-from edgekd.benchmark.costs import CLASSES, Efficiencies
 from edgekd.core.types import Precision
+from edgekd.measure.costs import CLASSES, Efficiencies
 
 SCATTER = {"ruy": 0.08, "xnnpack": 0.08, "onnxruntime": 0.12, "tensorrt": 0.12, "ncnn": 0.15}
 """Standard deviation of the logarithm of what the classes do not see of a network."""

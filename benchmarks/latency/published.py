@@ -18,10 +18,10 @@ import numpy as np
 from networks import Network, efficientnet_lite, mobilenet_v1, mobilenet_v2, mobilenet_v3
 from numpy.typing import NDArray
 
-from edgekd.benchmark.costs import Efficiencies, Kernels, Speed, work_of_all
-from edgekd.benchmark.predict import cpu_speed
 from edgekd.config.device import Cluster, Memory
 from edgekd.core.types import Precision
+from edgekd.measure.costs import Efficiencies, Kernels, Speed, work_of_all
+from edgekd.measure.predict import cpu_speed
 
 DATA = Path(__file__).parent / "data"
 PRECISIONS = {"fp32": Precision.FLOAT32, "int8": Precision.INT8}

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgekd.benchmark.on_board import BoardMeasurement, Protocol
 from edgekd.commands.latency import measure_file
 from edgekd.core.host import cpu_model
+from edgekd.measure.on_board import BoardMeasurement, Protocol
 
 MARK = 0.03
 

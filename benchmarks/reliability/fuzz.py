@@ -335,8 +335,8 @@ def _use_device(path: Path) -> None:
 
 def _use_calibration(path: Path) -> None:
     """Predicts with the latencies that a board's owner measured."""
-    from edgekd.benchmark.predict import predict_latency
     from edgekd.config.device import load_device
+    from edgekd.measure.predict import predict_latency
     from edgekd.modelfile.read import read_operators
 
     root = next(folder for folder in path.parents if (folder / ".root").exists())
@@ -579,12 +579,12 @@ def write_corpus(folder: Path, run: Path) -> None:
 
 def _write_latencies(folder: Path) -> None:
     """Writes what a board's owner measured, a farm of boards, and what a budget chose."""
-    from edgekd.benchmark.kernels import Latencies, LatencySample, LatencySamples, load_kernels
-    from edgekd.benchmark.predict import engine_speed, kernel_fills
     from edgekd.config.device import load_device
     from edgekd.core.results import Considered
     from edgekd.core.serialize import to_mapping
     from edgekd.core.types import Format, Precision
+    from edgekd.measure.kernels import Latencies, LatencySample, LatencySamples, load_kernels
+    from edgekd.measure.predict import engine_speed, kernel_fills
     from edgekd.run.student_search import Choice, keep_choice
 
     device = load_device("raspberry-pi-4")

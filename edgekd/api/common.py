@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgekd.core.errors import RecipeError
 from edgekd.core.progress import Progress, SilentProgress, default_progress
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics
 
 Source = str | Path
+Section = Mapping[str, Any]
 Metrics = DetectionMetrics | ClassificationMetrics
 
 

@@ -108,8 +108,8 @@ def benchmark(model: Source, *, target: str | None = None, threads: int | None =
         ModelError: The file cannot be run.
         DeviceError: There is no such profile, or nothing is predicted for it.
     """
-    from edgekd.benchmark.on_board import Protocol, as_latency
     from edgekd.commands.latency import Place, measure_file, predict_file_latency
+    from edgekd.measure.on_board import Protocol, as_latency
 
     if target is not None:
         return predict_file_latency(Path(model), target, threads)
@@ -125,7 +125,7 @@ class Model:
     """
 
     def __init__(self, path: Path) -> None:
-        from edgekd.benchmark.detector import FileModel
+        from edgekd.measure.detector import FileModel
 
         self.path = path
         self._file = FileModel(path)

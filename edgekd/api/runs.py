@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from edgekd.api.common import Metrics, Source, chosen_progress
+from edgekd.api.common import Metrics, Section, Source, chosen_progress
 from edgekd.config.device import Device, load_device
 from edgekd.config.recipe import Recipe
 from edgekd.core.progress import Progress
@@ -64,9 +64,9 @@ class TrainedModel:
 def compress(
     recipe: Source | None = None,
     *,
-    data: Source | None = None,
-    teacher: Source | tuple[Source, ...] | None = None,
-    student: str | None = None,
+    data: Source | Section | None = None,
+    teacher: Source | tuple[Source, ...] | Section | None = None,
+    student: str | Section | None = None,
     target: str | None = None,
     out: Source | None = None,
     until: str = "bundle",
@@ -82,15 +82,16 @@ def compress(
         teacher: A checkpoint, the card of a detector's file, or ``my_model.py:function``; several
             are averaged. None for the one that EdgeKD ships for these classes.
         student: An architecture, ``same`` to make the teacher itself integer, or
-            ``my_model.py:function``.
+            ``my_model.py:function``. It may, as ``data`` and ``teacher``, be the recipe's section
+            as a mapping instead: ``student={"strides": [8, 16]}``.
         target: Id of a device profile (`list_devices`) or a path of one.
         out: Run directory; None for one named after data and target. A finished stage in it is not
             repeated, and interrupted work goes on.
         until: Last stage: ``distill``, ``quantize``, ``export``, ``report`` or ``bundle``.
         progress: Whether to show long work, or what shows it.
         torch_device: ``cpu``, ``cuda`` or ``auto``.
-        keys: Any recipe key: a section as a mapping, ``distill={"training": {"steps": 500}}``, a
-            top-level key as it is, ``seed=1``.
+        keys: Any other recipe key: a section as a mapping,
+            ``distill={"training": {"steps": 500}}``, a top-level key as it is, ``seed=1``.
 
     Returns:
         The run; its report's rows hold accuracy, size and latency of every network and file.
@@ -117,8 +118,8 @@ def compress(
 def train(
     recipe: Source | None = None,
     *,
-    data: Source | None = None,
-    student: str | None = None,
+    data: Source | Section | None = None,
+    student: str | Section | None = None,
     steps: int | None = None,
     out: Source | None = None,
     progress: Progress | bool = True,
@@ -157,9 +158,9 @@ def train(
 
 def _recipe(
     recipe: Source | None,
-    data: Source | None,
-    teacher: Source | tuple[Source, ...] | None,
-    student: str | None,
+    data: Source | Section | None,
+    teacher: Source | tuple[Source, ...] | Section | None,
+    student: str | Section | None,
     target: str | None,
     keys: Mapping[str, Any],
     *,
@@ -167,6 +168,13 @@ def _recipe(
 ) -> Recipe:
     """Returns the recipe that a call asks for."""
     changes = dict(_dotted(keys))
+    # A recipe's section of that name may be given in place of what it is about.
+    if isinstance(data, Mapping):
+        changes, data = changes | dict(_dotted({"data": data})), None
+    if isinstance(teacher, Mapping):
+        changes, teacher = changes | dict(_dotted({"teacher": teacher})), None
+    if isinstance(student, Mapping):
+        changes, student = changes | dict(_dotted({"student": student})), None
     if student is not None:
         changes["student.architecture"] = resolved_source(student)
     if target is not None:

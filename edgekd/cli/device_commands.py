@@ -94,9 +94,9 @@ def compare(profiles: tuple[str, ...]) -> None:
 @click.option("--threads", type=click.IntRange(1), help="[the profile's]")
 def calibrate(device: str, models: tuple[Path, ...], place: Place, threads: int | None) -> None:
     """Measure MODELS on a board, so that DEVICE's latencies are predicted from them, too."""
-    from edgekd.benchmark.on_board import Protocol
     from edgekd.commands.latency import calibrate as calibrate_with
     from edgekd.config.device import load_device
+    from edgekd.measure.on_board import Protocol
 
     protocol = Protocol(threads=threads or load_device(device).threads)
     for model, predicted, measured, path, count in calibrate_with(models, device, protocol, place):
@@ -131,7 +131,7 @@ def _ran(device: Device, runtime: Runtime) -> str:
 
 def _trust(device: Device, model_format: Format) -> str:
     """Returns what predictions of a format's latency rest on."""
-    from edgekd.benchmark.predict import latency_model
+    from edgekd.measure.predict import latency_model
 
     known = latency_model(device, model_format)
     if known is None:

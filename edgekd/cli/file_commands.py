@@ -16,8 +16,8 @@ from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progre
 from edgekd.cli.train_commands import figures, print_run
 
 if TYPE_CHECKING:
-    from edgekd.benchmark.on_board import Protocol
     from edgekd.commands.latency import Place
+    from edgekd.measure.on_board import Protocol
 
 
 @main.command("eval")
@@ -78,9 +78,9 @@ def bench(
 
     OPTIONS after ``--`` go to benchmark_model or trtexec, such as ``-- --use_gpu=true``.
     """
-    from edgekd.benchmark.on_board import Protocol, measurement_lines
     from edgekd.commands.latency import measure_file
     from edgekd.core.serialize import to_mapping
+    from edgekd.measure.on_board import Protocol, measurement_lines
 
     if sum(where is not None for where in (target, place.host, place.adb, hosts)) > 1:
         raise click.UsageError("--target, --host, --hosts and --adb exclude each other")
@@ -133,9 +133,9 @@ def _print_prediction(
 
 
 def _bench_farm(model: Path, hosts: Path, protocol: Protocol, as_json: bool) -> None:
-    from edgekd.benchmark.on_board import BoardMeasurement, measurement_lines
     from edgekd.commands.latency import measure_farm, read_farm
     from edgekd.core.serialize import to_mapping
+    from edgekd.measure.on_board import BoardMeasurement, measurement_lines
 
     found = measure_farm(model, read_farm(hosts), protocol)
     measured = {n: m for n, m in found.items() if isinstance(m, BoardMeasurement)}

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import yaml
 
-from edgekd.benchmark.board_programs import probe_android
-from edgekd.benchmark.on_board import probe
 from edgekd.board.cores import WIDE, Cores, board_cores
 from edgekd.board.state import board_state
 from edgekd.board.transport import PYTHON, on_this_computer, over_adb, over_ssh
 from edgekd.core.errors import RecipeError, RunError
+from edgekd.measure.board_programs import probe_android
+from edgekd.measure.on_board import probe
 
 RULES = {"mlal": "raspberry-pi-4", "sdot": "raspberry-pi", "i8mm": "raspberry-pi"}
 """Whose rules hold for a board of such cores."""

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekd.benchmark.detector import FileModel, predict_file, score
-from edgekd.benchmark.on_board import BoardCompute
 from edgekd.board.transport import PYTHON, over_ssh
 from edgekd.config.recipe import Recipe, override
 from edgekd.core.errors import (
@@ -17,6 +15,8 @@ from edgekd.core.errors import (
 from edgekd.core.progress import Progress
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics
 from edgekd.core.types import Dataset
+from edgekd.measure.detector import FileModel, predict_file, score
+from edgekd.measure.on_board import BoardCompute
 from edgekd.modelfile.memory import try_out
 from edgekd.run.inputs import load_split
 

@@ -7,24 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.benchmark.advice import operator_costs
-from edgekd.benchmark.board_programs import measure_with_benchmark_model, measure_with_trtexec
-from edgekd.benchmark.costs import CLASSES, work_of_all
-from edgekd.benchmark.kernels import (
-    Latencies,
-    LatencySample,
-    LatencySamples,
-    keep_sample,
-    load_kernels,
-)
-from edgekd.benchmark.on_board import BoardMeasurement, Protocol, measure
-from edgekd.benchmark.predict import (
-    engine_speed,
-    kernel_fills,
-    latency_model,
-    predict_everywhere,
-    predict_latency,
-)
 from edgekd.board.cores import instructions
 from edgekd.board.transport import PYTHON, on_this_computer, over_adb, over_ssh
 from edgekd.config.device import Device, load_device
@@ -34,6 +16,24 @@ from edgekd.core.files import sha256_of
 from edgekd.core.results import Latency, OperatorCost
 from edgekd.core.serialize import from_mapping
 from edgekd.core.types import Format
+from edgekd.measure.advice import operator_costs
+from edgekd.measure.board_programs import measure_with_benchmark_model, measure_with_trtexec
+from edgekd.measure.costs import CLASSES, work_of_all
+from edgekd.measure.kernels import (
+    Latencies,
+    LatencySample,
+    LatencySamples,
+    keep_sample,
+    load_kernels,
+)
+from edgekd.measure.on_board import BoardMeasurement, Protocol, measure
+from edgekd.measure.predict import (
+    engine_speed,
+    kernel_fills,
+    latency_model,
+    predict_everywhere,
+    predict_latency,
+)
 from edgekd.modelfile.memory import try_out
 from edgekd.modelfile.operators import ModelOperators
 from edgekd.modelfile.read import read_operators

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from edgekd.benchmark.detector import FileModel
 from edgekd.core.errors import (
     DataError,
     ModelError,
@@ -20,6 +19,7 @@ from edgekd.core.owned import claim
 from edgekd.core.progress import Progress
 from edgekd.core.types import Image, Sample, Task
 from edgekd.data.image import is_image, read_image
+from edgekd.measure.detector import FileModel
 from edgekd.modelfile.memory import try_out
 from edgekd.report.draw import draw_detections
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from edgekd.benchmark.predict import LatencyModel, latency_model, predict_latency
 from edgekd.config.device import Device
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RecipeError, RunError
@@ -27,6 +26,7 @@ from edgekd.core.progress import Progress
 from edgekd.core.results import Considered
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Artifact, Precision, Task
+from edgekd.measure.predict import LatencyModel, latency_model, predict_latency
 from edgekd.modelfile.read import read_operators
 from edgekd.nets.backbone import SCALES
 from edgekd.nets.card import SMALL_PIXELS, Card, build

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 import edgekd
-from edgekd.benchmark.assessment import TRAINED, Assessment, compared
 from edgekd.core.errors import RunError
 from edgekd.core.exported import INT8_HOST_ONNX, INT8_ONNX, INT8_TFLITE
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.results import Check, Regression, RunRecord, SampleVisualisation
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Artifact, Format, Task
+from edgekd.measure.assessment import TRAINED, Assessment, compared
 from edgekd.nets import cost
 from edgekd.nets.card import Card, readable
 from edgekd.nets.outputs import network_outputs

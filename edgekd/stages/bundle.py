@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgekd
-from edgekd.benchmark.detector import FileModel, predict_file
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe
@@ -28,6 +27,7 @@ from edgekd.core.results import RunRecord
 from edgekd.core.types import Artifact, Dataset, Detections, InputContract, Sample, Task
 from edgekd.data.dataset import with_classes
 from edgekd.data.image import letterbox, read_image
+from edgekd.measure.detector import FileModel, predict_file
 from edgekd.modelfile.contract import read_contract
 from edgekd.proof.prove import require_passed
 from edgekd.report.gates import require_gates

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 import edgekd
-from edgekd.benchmark.detector import score
-from edgekd.benchmark.predict import LatencyModel, latency_model
 from edgekd.config.device import Device
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Format, Precision, Task
+from edgekd.measure.detector import score
+from edgekd.measure.predict import LatencyModel, latency_model
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.nets.card import readable
 from edgekd.nets.outputs import network_outputs

@@ -47,7 +47,7 @@ def test_every_bad_import_breaks_a_contract(tmp_path: Path) -> None:
 
 def test_the_command_line_starts_without_torch() -> None:
     code = (
-        "import sys, edgekd.cli, edgekd.config.device, edgekd.benchmark.predict;"
+        "import sys, edgekd.cli, edgekd.config.device, edgekd.measure.predict;"
         "import edgekd.report.html;"
         "sys.exit('torch' in sys.modules)"
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgekd.benchmark.predict import latency_model
 from edgekd.config.catalog import catalog_folder
 from edgekd.config.device import Device, load_device
 from edgekd.core.errors import DeviceError
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Format, Precision
+from edgekd.measure.predict import latency_model
 
 PROFILES = sorted(catalog_folder("devices").glob("*.yaml"))
 CITATION = re.compile(r"\[([A-Z]+)\]")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgekd.benchmark.on_board import probe
 from edgekd.board.cores import board_cores, instructions
 from edgekd.board.transport import over_ssh
 from edgekd.cli import main
@@ -17,6 +16,7 @@ from edgekd.commands.device_probe import probed_profile, profile_of
 from edgekd.config.device import load_device
 from edgekd.core.errors import RecipeError, RunError
 from edgekd.core.types import Format
+from edgekd.measure.on_board import probe
 
 PLAIN = "fp asimd evtstrm crc32 cpuid"
 DOT = f"{PLAIN} asimdhp asimddp"

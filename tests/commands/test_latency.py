@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgekd.benchmark.kernels import calibration_folder
 from edgekd.cli import main
 from edgekd.commands import latency as measuring
 from edgekd.commands.latency import Board, read_farm
 from edgekd.config.device import list_devices
 from edgekd.core.errors import RecipeError, RunError
 from edgekd.core.types import Format
+from edgekd.measure.kernels import calibration_folder
 
 
 def write(path: Path, text: str) -> Path:

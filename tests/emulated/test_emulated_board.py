@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgekd.benchmark.on_board import BoardCompute
 from edgekd.board.transport import over_ssh
 from edgekd.bundle.verify import verify
 from edgekd.cli import main
+from edgekd.measure.on_board import BoardCompute
 from edgekd.modelfile.runner import open_runner
 
 ROOT = Path(os.environ.get("EDGEKD_EMULATED_BOARD", "/nonexistent"))

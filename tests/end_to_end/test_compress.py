@@ -12,12 +12,12 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from edgekd.benchmark.detector import FileModel, predict_file, score
 from edgekd.cli import main
 from edgekd.config.recipe import load_recipe
 from edgekd.core.files import sha256_of
 from edgekd.core.progress import SilentProgress
 from edgekd.data.dataset import load
+from edgekd.measure.detector import FileModel, predict_file, score
 from edgekd.modelfile.contract import read_contract
 from edgekd.modelfile.read import read_operators
 from edgekd.report.record import from_json, to_json

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.benchmark.detector import FileModel
 from edgekd.config.catalog import catalog_folder
 from edgekd.core.files import sha256_of
 from edgekd.data.dataset import load
 from edgekd.data.image import letterbox, read_image
+from edgekd.measure.detector import FileModel
 from edgekd.modelfile.runner import TfliteRunner
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("run")]

@@ -476,14 +476,14 @@ def test_a_residual_on_another_scale_is_found(fused: Exported) -> None:
 
 def test_boards_that_round_everything_train_that() -> None:
     graph = graphs.folded_graph(residual_net(), torch.zeros(2, 3, 32, 32))
-    for board, passive in (("jetson", 2), ("raspberry-pi", 0)):
+    for board, observer_only in (("jetson", 2), ("raspberry-pi", 0)):
         modules = graphs.prepared(graph, load_device(board).quantization).modules()
         watched = [m for m in modules if isinstance(m, ActivationFakeQuantize)]
-        assert sum(m.passive for m in watched) == passive
+        assert sum(m.observer_only for m in watched) == observer_only
 
 
-def test_what_is_passive_observes_and_rounds_nothing() -> None:
-    module = ActivationFakeQuantize(symmetric=True, scale_floor=2**-12, passive=True)
+def test_what_only_observes_observes_and_rounds_nothing() -> None:
+    module = ActivationFakeQuantize(symmetric=True, scale_floor=2**-12, observer_only=True)
     x = torch.tensor([0.1234567, -2.54])
     assert module(x) is x
     assert module.scale.item() == pytest.approx(2.54 / 127)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from edgekd.benchmark.predict import latency_model
 from edgekd.cli import main
 from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe, load_recipe, override
@@ -17,6 +16,7 @@ from edgekd.core.errors import ModelError, RecipeError, RunError
 from edgekd.core.progress import SilentProgress
 from edgekd.core.types import Format, Precision, Task
 from edgekd.data.demo.render import CLASSES
+from edgekd.measure.predict import latency_model
 from edgekd.modelfile.operators import OperatorKind
 from edgekd.modelfile.read import read_operators
 from edgekd.nets.card import Card, build

@@ -14,19 +14,19 @@ import pytest
 from click.testing import CliRunner
 
 import edgekd.standalone.agent
-from edgekd.benchmark.board_programs import measure_with_benchmark_model, measure_with_trtexec
-from edgekd.benchmark.on_board import (
+from edgekd.board.logs import Timing
+from edgekd.board.state import BoardState
+from edgekd.board.transport import on_this_computer, over_ssh
+from edgekd.cli import main
+from edgekd.core.errors import ModelError, RunError
+from edgekd.measure.board_programs import measure_with_benchmark_model, measure_with_trtexec
+from edgekd.measure.on_board import (
     BoardMeasurement,
     Protocol,
     as_latency,
     measure,
     measurement_lines,
 )
-from edgekd.board.logs import Timing
-from edgekd.board.state import BoardState
-from edgekd.board.transport import on_this_computer, over_ssh
-from edgekd.cli import main
-from edgekd.core.errors import ModelError, RunError
 from edgekd.modelfile.runner import open_runner
 
 QUICK = Protocol(warmup=2, runs=12, seconds=0.0)

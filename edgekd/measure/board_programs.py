@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.benchmark.on_board import BoardMeasurement, Protocol, agent_answer, timing_notes
 from edgekd.board.logs import read_benchmark_model, read_trtexec
 from edgekd.board.state import BoardState, board_state, slowed, tegrastats_power
 from edgekd.board.transport import ANDROID_TEMPORARY, Workspace
 from edgekd.core.errors import ModelError, RunError
+from edgekd.measure.on_board import BoardMeasurement, Protocol, agent_answer, timing_notes
 from edgekd.standalone import standalone_file
 
 ANDROID_FACTS = (

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.benchmark.assessment import TRAINED, Assessment
 from edgekd.config.device import load_device
 from edgekd.config.sections import BenchmarkSection
 from edgekd.core.results import RunRecord
 from edgekd.core.types import Dataset, Detections, Precision, Task
 from edgekd.data.dataset import load
+from edgekd.measure.assessment import TRAINED, Assessment
 from edgekd.report.html import render_html
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgekd.benchmark.predict import LatencyModel
 from edgekd.core.results import OperatorCost
 from edgekd.core.types import Precision
+from edgekd.measure.predict import LatencyModel
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 
 WORTH = 0.2

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.benchmark.costs import CLASSES, Costs, Efficiencies, Kernels, Speed, work_of
 from edgekd.core.types import Precision
+from edgekd.measure.costs import CLASSES, Costs, Efficiencies, Kernels, Speed, work_of
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 
 PLAIN = Kernels(depth=0, outputs=0, rows=0, depthwise_rows=0, group_calls=0.5)

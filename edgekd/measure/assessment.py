@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.benchmark.advice import operator_costs
-from edgekd.benchmark.detector import FileModel, predict_file, score
-from edgekd.benchmark.on_board import Protocol, as_latency, measure
-from edgekd.benchmark.predict import latency_model, predict_everywhere, predict_latency
 from edgekd.board.transport import on_this_computer
 from edgekd.config.device import Device
 from edgekd.config.sections import BenchmarkSection
@@ -38,6 +34,10 @@ from edgekd.core.results import (
     reference_key,
 )
 from edgekd.core.types import Artifact, Dataset, Detections, Format, Precision, Sample, Task
+from edgekd.measure.advice import operator_costs
+from edgekd.measure.detector import FileModel, predict_file, score
+from edgekd.measure.on_board import Protocol, as_latency, measure
+from edgekd.measure.predict import latency_model, predict_everywhere, predict_latency
 from edgekd.metrics.bootstrap import CONFIDENCE, paired_bootstrap, paired_top1_bootstrap
 from edgekd.metrics.per_image import image_precision
 from edgekd.modelfile.memory import peak_memory

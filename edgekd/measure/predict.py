@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.benchmark.costs import Costs, Kernels, Speed, work_of_all
-from edgekd.benchmark.kernels import (
+from edgekd.config.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
+from edgekd.core.results import Basis, Latency
+from edgekd.core.types import Format, Precision
+from edgekd.measure.costs import Costs, Kernels, Speed, work_of_all
+from edgekd.measure.kernels import (
     KernelFacts,
     KernelSet,
     Latencies,
@@ -17,9 +20,6 @@ from edgekd.benchmark.kernels import (
     load_kernels,
     load_latencies,
 )
-from edgekd.config.device import Cluster, Device, Gpu, Memory, Runtime, list_devices
-from edgekd.core.results import Basis, Latency
-from edgekd.core.types import Format, Precision
 from edgekd.modelfile.operators import ModelOperators, Operator, OperatorKind
 
 WITHIN_90 = 1.645

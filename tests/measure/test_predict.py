@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.benchmark.predict import predict_latency
 from edgekd.config.device import Device, load_device
 from edgekd.core.results import Basis
 from edgekd.core.types import Format, Precision
+from edgekd.measure.predict import predict_latency
 from edgekd.modelfile.operators import Geometry, ModelOperators, Operator, OperatorKind
 
 

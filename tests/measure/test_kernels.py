@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edgekd.benchmark.kernels as kernels_module
-from edgekd.benchmark.costs import CLASSES, Kernels, Speed, work_of_all
-from edgekd.benchmark.kernels import (
+import edgekd.measure.kernels as kernels_module
+from edgekd.config.catalog import catalog_folder
+from edgekd.config.device import load_device
+from edgekd.core.errors import DeviceError
+from edgekd.core.types import Format, Precision
+from edgekd.measure.costs import CLASSES, Kernels, Speed, work_of_all
+from edgekd.measure.kernels import (
     Latencies,
     LatencySample,
     LatencySamples,
@@ -22,11 +26,7 @@ from edgekd.benchmark.kernels import (
     load_kernels,
     load_latencies,
 )
-from edgekd.benchmark.predict import engine_speed, kernel_fills, predict_latency
-from edgekd.config.catalog import catalog_folder
-from edgekd.config.device import load_device
-from edgekd.core.errors import DeviceError
-from edgekd.core.types import Format, Precision
+from edgekd.measure.predict import engine_speed, kernel_fills, predict_latency
 from edgekd.modelfile.operators import Geometry, ModelOperators, Operator, OperatorKind
 
 SOURCES = Path(__file__).parents[2] / "benchmarks" / "latency"

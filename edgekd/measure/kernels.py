@@ -16,12 +16,12 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from edgekd.benchmark.costs import CLASSES, Efficiencies, Kernels, Speed, check_figure
 from edgekd.config.catalog import catalog_folder
 from edgekd.core.errors import DeviceError, suggest
 from edgekd.core.files import write_atomic
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Precision
+from edgekd.measure.costs import CLASSES, Efficiencies, Kernels, Speed, check_figure
 
 T = TypeVar("T")
 
