@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from edgekd.core.errors import RunError
 from edgekd.core.files import write_atomic
 
 MARKER = ".edgekd"
+ORPHAN = re.compile(r"\.[0-9a-f]{32}\.tmp")
+"""Names that `write_atomic` gives: of a process that was killed before it could write a marker."""
 
 
 def claim(folder: Path, kind: str, ignored: Collection[str] = ()) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def claim(folder: Path, kind: str, ignored: Collection[str] = ()) -> dict[str, A
     if known is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            others = sorted({path.name for path in folder.iterdir()} - {*ignored})
+            names = {path.name for path in folder.iterdir()} - {*ignored}
+            others = sorted(name for name in names if not ORPHAN.fullmatch(name))
         except OSError as error:
             raise RunError(f"{folder}: cannot be used as a {kind} ({error})") from error
         if others:

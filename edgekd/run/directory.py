@@ -151,14 +151,15 @@ class RunDirectory:
     def discard(self, name: str) -> None:
         """Removes what a stage wrote, whether it is there or not."""
         folder = self.path / name
-        if folder.exists():
-            clear(folder, _require_stage(folder))
+        if folder.exists() and not _emptied(folder):
+            (folder / MARKER).unlink()
+            folder.rmdir()
 
     def _prepare(self, folder: Path, inputs: dict[str, Any], wanted: str) -> None:
         started = folder / "inputs.json"
         kept = _require_stage(folder)
         if folder.exists() and not (started.exists() and _recorded(started) == wanted):
-            clear(folder, kept)
+            _emptied(folder)
         (folder / "done.json").unlink(missing_ok=True)
         for orphan in folder.rglob(".*.tmp"):  # Of a process that was killed while it wrote.
             orphan.unlink()
@@ -230,6 +231,18 @@ def _require_stage(folder: Path) -> set[str]:
     if folder.exists():
         claim(folder, "stage's folder")
     return _not_ours(folder)
+
+
+def _emptied(folder: Path) -> set[str]:
+    """Removes what a stage wrote but its marker; returns what others put there, which stays.
+
+    The marker says what stays before anything is removed, so that a kill in between loses nothing.
+    """
+    kept = _require_stage(folder)
+    mark(folder, {"kind": "stage", "not_ours": sorted(kept)})
+    (folder / "done.json").unlink(missing_ok=True)
+    clear(folder, {*kept, MARKER})
+    return kept
 
 
 def _not_ours(folder: Path) -> set[str]:

@@ -79,8 +79,29 @@ def test_other_inputs_start_the_stage_afresh_and_leave_what_others_put_there(
         run.discard("one")
     assert work.runs == 1
     left = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
-    assert left == {*notes, "link"}
+    assert left == {*notes, "link", ".edgekd"}
     assert all((folder / name).read_text() == "mine" for name in notes)
+
+
+def test_a_kill_before_the_first_marker_or_while_a_stage_is_emptied_locks_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f".{'0a' * 16}.tmp").write_text("half a marker")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / f".{'1b' * 16}.tmp").write_text("half a marker")
+    work = Work()
+    with RunDirectory(tmp_path) as run:
+        folder = run.complete(step({"x": 1}, work))
+        (folder / "notes.txt").write_text("mine")
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Path, "unlink", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                run.complete(step({"x": 2}, work))
+        run.complete(step({"x": 2}, work))
+    assert work.runs == 2
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_an_interrupted_stage_keeps_what_lay_there_before(tmp_path: Path) -> None:
