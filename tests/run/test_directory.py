@@ -87,16 +87,18 @@ def test_a_kill_before_the_first_marker_or_while_a_stage_is_emptied_locks_nobody
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / f".{'0a' * 16}.tmp").write_text("half a marker")
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / f".{'1b' * 16}.tmp").write_text("half a marker")
     work = Work()
+
+    def killed(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
     with RunDirectory(tmp_path) as run:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "one" / f".{'1b' * 16}.tmp").write_text("half a marker")
         folder = run.complete(step({"x": 1}, work))
         (folder / "notes.txt").write_text("mine")
         with monkeypatch.context() as patch:
-            patch.setattr(
-                Path, "unlink", lambda *_a, **_k: (_ for _ in ()).throw(KeyboardInterrupt)
-            )
+            patch.setattr(Path, "unlink", killed)
             with pytest.raises(KeyboardInterrupt):
                 run.complete(step({"x": 2}, work))
         run.complete(step({"x": 2}, work))
