@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RunError
 from edgekd.core.files import sha256_of, write_atomic
-from edgekd.core.owned import MARKER, claim, clear, files_in, mark, marked
+from edgekd.core.owned import MARKER, ORPHAN, claim, clear, files_in, mark, marked
 from edgekd.core.results import RunRecord
 from edgekd.core.serialize import from_mapping, to_mapping
 from edgekd.core.types import Artifact
@@ -161,8 +161,9 @@ class RunDirectory:
         if folder.exists() and not (started.exists() and _recorded(started) == wanted):
             _emptied(folder)
         (folder / "done.json").unlink(missing_ok=True)
-        for orphan in folder.rglob(".*.tmp"):  # Of a process that was killed while it wrote.
-            orphan.unlink()
+        for orphan in folder.rglob(".*.tmp"):
+            if ORPHAN.fullmatch(orphan.name):
+                orphan.unlink()
         mark(folder, {"kind": "stage", "not_ours": sorted(kept)})
         write_atomic(started, json.dumps({"hash": wanted, "inputs": inputs}, indent=1, default=str))
 
