@@ -22,10 +22,10 @@ from typing import Any
 
 from experiment import RESULTS, Row, run_row, show
 
-from edgekd.config import methods as catalogue
 from edgekd.config.catalog import catalog_folder
 from edgekd.config.recipe import Recipe, load_recipe, override
 from edgekd.core.files import write_atomic
+from edgekd.distill.method import known_method
 
 CLASSES = ("Person", "Car", "Bicycle")
 """Judged together; OtherVehicle has 12 boxes in val and is reported apart."""
@@ -62,7 +62,7 @@ SINGLE = (
 METHODS: dict[str, dict[str, Any]] = {
     "no-kd": {},
     "logits+boxes": {"logits": 1.0, "boxes": 2.0},
-    **{name: {name: catalogue.METHODS[name].weight} for name in SINGLE},
+    **{name: {name: known_method(name).weight} for name in SINGLE},
     "logits-3+boxes-6": {"logits": 3.0, "boxes": 6.0},
     "logits-10+boxes-20": {"logits": 10.0, "boxes": 20.0},
     "logits-10+boxes-8+pkd-12": {"logits": 10.0, "boxes": 8.0, "pkd": 12.0},

@@ -12,7 +12,7 @@ from edgekd.cli.app import main
 from edgekd.cli.recipe_options import FOLDER
 
 if TYPE_CHECKING:
-    from edgekd.config.methods import MethodInfo
+    from edgekd.distill.method import Method
 
 
 @main.command()
@@ -48,9 +48,9 @@ def init(data: Path, target: str, out: Path, force: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def methods(task: str | None, as_json: bool) -> None:
     """List the distillation methods: what each teaches, needs and costs, and its source."""
-    from edgekd.config.methods import METHODS
+    from edgekd.distill.method import methods as known_methods
 
-    chosen = [m for m in METHODS.values() if task is None or task in m.tasks]
+    chosen = [m for m in known_methods().values() if task is None or task in m.tasks]
     if as_json:
         click.echo(json.dumps([_method(m) for m in chosen], indent=1))
         return
@@ -62,12 +62,12 @@ def methods(task: str | None, as_json: bool) -> None:
         click.echo(f"{'':<22}{method.source}")
 
 
-def _needs(method: MethodInfo) -> str:
+def _needs(method: Method) -> str:
     parts = [n if n == "labels" else f"the teacher's {n}" for n in sorted(method.needs)]
     return " and ".join(parts)
 
 
-def _method(method: MethodInfo) -> dict[str, Any]:
+def _method(method: Method) -> dict[str, Any]:
     return {
         "name": method.name,
         "tasks": sorted(method.tasks),

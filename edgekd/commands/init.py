@@ -7,7 +7,6 @@ from pathlib import Path
 from edgekd.config.commented import commented_recipe
 from edgekd.config.device import load_device
 from edgekd.config.learning import DEFAULT_METHODS
-from edgekd.config.methods import METHODS
 from edgekd.config.recipe import override
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import write_atomic
@@ -29,7 +28,7 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     fitted, train = fitted_recipe(data.resolve())
     methods = fitted.distill.methods
     if methods is None:
-        methods = {name: METHODS[name].weight for name in DEFAULT_METHODS[train.task]}
+        methods = dict(DEFAULT_METHODS[train.task])
     named = str(Path(target).resolve()) if target.endswith((".yaml", ".yml")) else device.id
     recipe = override(fitted, {"target": named, "distill.methods": methods})
     header = (

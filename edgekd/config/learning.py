@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgekd.config.methods import METHODS, method_options
 from edgekd.config.sections import in_range
 from edgekd.core.types import STRIDES
 
@@ -131,14 +129,15 @@ class MethodConfig:
     options: dict[str, float]
 
 
-DEFAULT_METHODS: dict[str, tuple[str, ...]] = {
-    "detection": ("logits", "boxes", "pkd"),
-    "classification": ("logit-matching",),
-    "objects": ("teacher-boxes",),
-    "own": ("raw-outputs",),
+DEFAULT_METHODS: dict[str, dict[str, float]] = {
+    "detection": {"logits": 10.0, "boxes": 20.0, "pkd": 4.0},
+    "classification": {"logit-matching": 0.2},
+    "detections-only": {"teacher-boxes": 0.2},
+    "custom": {"raw-outputs": 1.0},
 }
-"""Methods where a recipe names none: for EdgeKD's detectors, for classifiers, for a detector whose
-teachers give boxes alone, and for a detector of which only the raw outputs are known."""
+"""Methods, with their weights, where a recipe names none: for EdgeKD's detectors, for classifiers,
+for a detector whose teachers give boxes alone, and for a detector of which only the raw outputs are
+known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,29 +160,7 @@ class DistillSection:
     baseline: bool = False
 
     def __post_init__(self) -> None:
-        self.choices(["detection"])
         in_range("task_weight", self.task_weight, 0, 1e6)
-
-    def choices(self, cases: Sequence[str]) -> dict[str, MethodConfig]:
-        """Returns the methods with their weights and options.
-
-        Args:
-            cases: Keys of `DEFAULT_METHODS`, for a recipe that names none.
-
-        Raises:
-            RecipeError: A method or an option is unknown.
-        """
-        named = self.methods
-        if named is None:
-            named = {n: METHODS[n].weight for case in cases for n in DEFAULT_METHODS[case]}
-        chosen = {}
-        for name, value in named.items():
-            given = dict(value) if isinstance(value, dict) else {"weight": value}
-            options = method_options(name, {k: v for k, v in given.items() if k != "weight"})
-            chosen[name] = MethodConfig(
-                weight=given.get("weight", METHODS[name].weight), options=options
-            )
-        return chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

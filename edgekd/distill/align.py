@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgekd.distill.batch_context import LevelPair
 from edgekd.standalone.decoder import MAX_LOG_SIZE, SIZE_PRIOR
-from edgekd.training.detection import DenseDetections, dense_detections
+from edgekd.training.detection import DensePredictions, dense_predictions
 from edgekd.training.teacher_output import TeacherForm
 
 
@@ -50,9 +50,9 @@ def brought(
     outputs: Sequence[Tensor],
     form: TeacherForm,
     pairs: Sequence[LevelPair],
-    cells: DenseDetections,
+    cells: DensePredictions,
     sizes: Sequence[tuple[int, int]],
-) -> DenseDetections:
+) -> DensePredictions:
     """Returns the teacher's detections on the student's cells, boxes in the student's pixels.
 
     Where a student's cell covers several of the teacher's, the one that is most certain of
@@ -69,7 +69,7 @@ def brought(
     logits, boxes, start = [], [], 0
     for pair, size in zip(pairs, sizes, strict=True):
         level = outputs[2 * pair.teacher : 2 * pair.teacher + 2]
-        theirs = dense_detections(level, [form.strides[pair.teacher]])
+        theirs = dense_predictions(level, [form.strides[pair.teacher]])
         grid = (level[0].shape[2], level[0].shape[3])
         stride = float(cells.strides[start])
         ratio = stride * form.magnification / form.strides[pair.teacher]
@@ -80,7 +80,7 @@ def brought(
         boxes.append(box)
         start += size[0] * size[1]
     joined = torch.cat(boxes, dim=1)
-    return DenseDetections(
+    return DensePredictions(
         torch.cat(logits, dim=1),
         raw_boxes(joined, cells.centres, cells.strides),
         joined,
@@ -108,7 +108,7 @@ def seen_part(
     return feature[..., :rows, :columns]
 
 
-def averaged(opinions: Sequence[DenseDetections]) -> DenseDetections:
+def averaged(opinions: Sequence[DensePredictions]) -> DensePredictions:
     """Returns the mean of several teachers' probabilities, and of their boxes by certainty."""
     if len(opinions) == 1:
         return opinions[0]
@@ -117,7 +117,7 @@ def averaged(opinions: Sequence[DenseDetections]) -> DenseDetections:
     share = certainty / certainty.sum(0).clamp(min=1e-9)
     boxes = (torch.stack([o.boxes for o in opinions]) * share).sum(0)
     first = opinions[0]
-    return DenseDetections(
+    return DensePredictions(
         torch.logit(scores.mean(0), eps=1e-6),
         raw_boxes(boxes, first.centres, first.strides),
         boxes,

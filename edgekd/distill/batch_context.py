@@ -9,9 +9,9 @@ from torch import Tensor
 
 from edgekd.data.loader import Batch
 from edgekd.training.assigner import Assignment
-from edgekd.training.detection import DenseDetections
+from edgekd.training.detection import DensePredictions
+from edgekd.training.teacher_output import DetectionBatch as DetectionBatch
 from edgekd.training.teacher_output import Head as Head
-from edgekd.training.teacher_output import Objects as Objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class DistillationBatch:
         sizes: ``(H, W)`` of each paired level; their cells follow one another in ``student``.
         visible: ``(B, P, C)`` False where an ignore region covers the cell.
         target: What annotation asks of the student's cells.
-        objects: The teacher's detections after NMS.
+        detections: The teacher's detections after NMS.
         head: The teacher's head.
         student_logits: ``(B, C)``, classification.
         teacher_logits: ``(B, C)``, classification.
@@ -62,12 +62,12 @@ class DistillationBatch:
     pairs: Sequence[LevelPair] = ()
     student_features: tuple[Tensor, ...] = ()
     teacher_features: tuple[Tensor, ...] = ()
-    student: DenseDetections | None = None
-    teacher: DenseDetections | None = None
+    student: DensePredictions | None = None
+    teacher: DensePredictions | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     visible: Tensor | None = None
     target: Assignment | None = None
-    objects: Objects | None = None
+    detections: DetectionBatch | None = None
     head: Head | None = None
     student_logits: Tensor | None = None
     teacher_logits: Tensor | None = None

@@ -10,18 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.config.learning import MethodConfig
-from edgekd.config.methods import METHODS
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
 from edgekd.distill.align import averaged, brought, pair_levels, seen_part
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
-from edgekd.distill.methods import build_method
+from edgekd.distill.method import build_method, known_method
 from edgekd.nets.tap import Tapped
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, hidden_cells
-from edgekd.training.detection import DenseDetections, dense_detections
+from edgekd.training.detection import DensePredictions, dense_predictions
 from edgekd.training.task_loss import TaskLoss
-from edgekd.training.teacher_output import Head, Objects, TeacherForm, TeacherOutput
+from edgekd.training.teacher_output import DetectionBatch, Head, TeacherForm, TeacherOutput
 
 
 class DistillationTask:
@@ -64,7 +63,7 @@ class DistillationTask:
         seed: int = 0,
     ) -> None:
         for name in methods:
-            if task not in METHODS[name].tasks:
+            if task not in known_method(name).tasks:
                 raise RecipeError(f"distillation method {name!r} does not serve {task}")
         self._strides, self._teachers = tuple(strides), tuple(teachers)
         self._pairs = [_pairs(strides, channels, form) for form in teachers]
@@ -75,7 +74,7 @@ class DistillationTask:
         self.model = nn.ModuleDict({"student": student, "methods": nn.ModuleDict(learnt)})
         self._teacher_outputs, self._methods = teacher_outputs, dict(methods)
         self._loss, self._task = loss, task
-        needs = frozenset().union(*(METHODS[name].needs for name in methods))
+        needs = frozenset().union(*(known_method(name).needs for name in methods))
         self._assigner = TaskAlignedAssigner() if "labels" in needs else None
 
     @property
@@ -114,7 +113,9 @@ class DistillationTask:
             pairs=tuple(joined),
             student_features=tuple(ours),
             teacher_features=tuple(theirs),
-            objects=_joined_objects([x.objects for x in teacher_outputs if x.objects is not None]),
+            detections=_joined_detections(
+                [x.detections for x in teacher_outputs if x.detections is not None]
+            ),
         )
         told = [teacher_output for teacher_output in teacher_outputs if teacher_output.outputs]
         given = replace(given, student_outputs=outputs)
@@ -147,7 +148,7 @@ class DistillationTask:
         batch = given.batch
         levels = self._levels()
         used = [outputs[2 * level + part] for level in levels for part in (0, 1)]
-        student = dense_detections(used, [self._strides[level] for level in levels])
+        student = dense_predictions(used, [self._strides[level] for level in levels])
         sizes = tuple((o.shape[2], o.shape[3]) for o in used[::2])
         opinions = [
             brought([o.float() for o in teacher_output.outputs], form, pairs, student, sizes)
@@ -180,7 +181,7 @@ class DistillationTask:
             )
         return next(iter(paired), tuple(range(len(self._strides))))
 
-    def _target(self, student: DenseDetections, batch: Batch) -> Assignment | None:
+    def _target(self, student: DensePredictions, batch: Batch) -> Assignment | None:
         if self._assigner is None:
             return None
         return self._assigner(
@@ -219,11 +220,11 @@ def _pairs(
     return ()
 
 
-def _joined_objects(parts: Sequence[Objects]) -> Objects | None:
+def _joined_detections(parts: Sequence[DetectionBatch]) -> DetectionBatch | None:
     """Returns all teachers' detections side by side, None where there are none."""
     if not parts:
         return None
-    return Objects(
+    return DetectionBatch(
         torch.cat([p.boxes for p in parts], dim=1),
         torch.cat([p.labels for p in parts], dim=1),
         torch.cat([p.scores for p in parts], dim=1),

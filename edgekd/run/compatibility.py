@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekd.config.learning import DistillSection, MethodConfig
-from edgekd.config.methods import METHODS, MethodInfo
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
+from edgekd.distill.method import Method, chosen_methods, known_method, methods
 from edgekd.nets.card import Card
 from edgekd.teacher.frozen import Teacher
 
@@ -30,15 +30,15 @@ def matched_methods(
             student does not show, or a teacher is there of which no method uses anything.
     """
     gives = frozenset().union(*(teacher.gives for teacher in teachers))
-    chosen = section.choices(_cases(student, teachers))
-    able = [name for name, info in METHODS.items() if not _obstacle(info, student, gives)]
+    chosen = chosen_methods(section, _cases(student, teachers))
+    able = [name for name, info in methods().items() if not _obstacle(info, student, gives)]
     advice = f"methods that work here: {', '.join(able) or 'none'}{_hint(student, gives)}"
     for name in chosen:
-        obstacle = _obstacle(METHODS[name], student, gives)
+        obstacle = _obstacle(known_method(name), student, gives)
         if obstacle:
             raise RecipeError(f"distillation method {name!r} {obstacle}; {advice}")
     for teacher in teachers:
-        if chosen and not any(METHODS[name].needs & teacher.gives for name in chosen):
+        if chosen and not any(known_method(name).needs & teacher.gives for name in chosen):
             raise RecipeError(
                 f"teacher {teacher.form.name!r} gives {_listed(teacher.gives)}, and none of the "
                 f"methods {', '.join(chosen)} uses that; {advice}"
@@ -67,11 +67,14 @@ def _cases(student: Card, teachers: Sequence[Teacher]) -> list[str]:
     if student.task is Task.CLASSIFICATION:
         return ["classification"]
     if student.own:
-        return ["own"]
-    return ["detection" if "cells" in teacher.gives else "objects" for teacher in teachers]
+        return ["custom"]
+    return [
+        "detection" if "dense-predictions" in teacher.gives else "detections-only"
+        for teacher in teachers
+    ]
 
 
-def _obstacle(info: MethodInfo, student: Card, gives: frozenset[str]) -> str:
+def _obstacle(info: Method, student: Card, gives: frozenset[str]) -> str:
     """Returns what stands against a method, nothing where it can be learnt by."""
     if student.task not in info.tasks:
         return f"does not serve {student.task}"
@@ -84,17 +87,17 @@ def _obstacle(info: MethodInfo, student: Card, gives: frozenset[str]) -> str:
     return ""
 
 
-def _asked_of_student(info: MethodInfo) -> frozenset[str]:
+def _asked_of_student(info: Method) -> frozenset[str]:
     """Returns what a method reads of the student: detected objects are assigned to its cells."""
-    asked = info.needs & {"outputs", "features", "cells"}
-    return asked | {"cells"} if "objects" in info.needs else asked
+    asked = info.needs & {"outputs", "features", "dense-predictions"}
+    return asked | {"dense-predictions"} if "detections" in info.needs else asked
 
 
 def _shown(student: Card) -> frozenset[str]:
     if student.own:
         return frozenset({"outputs"})
     shown = frozenset({"outputs", "features"})
-    return shown | {"cells"} if student.task is Task.DETECTION else shown
+    return shown | {"dense-predictions"} if student.task is Task.DETECTION else shown
 
 
 def _hint(student: Card, gives: frozenset[str]) -> str:

@@ -15,10 +15,10 @@ from torch.fx import GraphModule
 
 import edgekd
 from edgekd.config.learning import FitOptions, MethodConfig
-from edgekd.config.methods import METHODS
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
 from edgekd.data.loader import Batch, ViewStream
+from edgekd.distill.method import known_method
 from edgekd.distill.task import DistillationTask
 from edgekd.nets.card import save_net
 from edgekd.nets.tap import TappedNet
@@ -152,8 +152,8 @@ def _teacher_outputs(
     options: FitOptions,
 ) -> tuple[ViewStream, Callable[[Batch], Sequence[TeacherOutput]]]:
     """Returns the views, and what gives the teachers' outputs on a batch: live or from a cache."""
-    needs = frozenset().union(*(METHODS[name].needs for name in methods))
-    kinds = [k for k in KINDS if k in needs or (k == "outputs" and "cells" in needs)]
+    needs = frozenset().union(*(known_method(name).needs for name in methods))
+    kinds = [k for k in KINDS if k in needs or (k == "outputs" and "dense-predictions" in needs)]
     stream = replace(stream, magnified=context.teacher_resolution)
     section = context.recipe.teacher
     if not section.cache_views:

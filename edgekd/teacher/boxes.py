@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekd.modelfile.memory import try_out
 from edgekd.teacher.external_detector import ExternalDetector, load_external_detector_card
-from edgekd.teacher.frozen import padded_objects
+from edgekd.teacher.frozen import padded_detections
 from edgekd.training.teacher_output import TeacherForm, TeacherOutput
 
 
@@ -31,7 +31,7 @@ class BoxTeacher:
         self._detector = ExternalDetector(declared, classes)
         self.form = TeacherForm(name=card.stem)
         self.size = self._detector.size
-        self.gives = frozenset({"objects"})
+        self.gives = frozenset({"detections"})
 
     @property
     def identity(self) -> str:
@@ -40,12 +40,12 @@ class BoxTeacher:
 
     def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
         """Returns the detections in the images, in their pixels, where they are asked for."""
-        if "objects" not in kinds:
+        if "detections" not in kinds:
             return TeacherOutput()
         pixels = (images * 128 + 128).round().clamp(0, 255).to(torch.uint8)
         found = self._detector.detect(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
         rows = [(d.boxes, d.scores, d.labels) for d in found]
-        return TeacherOutput(objects=padded_objects(rows, images.device))
+        return TeacherOutput(detections=padded_detections(rows, images.device))
 
     def to(self, device: torch.device) -> None:
         """Does nothing: the file's runtime computes on the CPU."""

@@ -25,9 +25,9 @@ from edgekd.teacher.frozen import Teacher
 from edgekd.teacher.record_store import Arrays, RecordField, RecordStore
 from edgekd.training.allocator import keep_freed_memory
 from edgekd.training.precision import autocast, resolved, warn_of_emulation
-from edgekd.training.teacher_output import Objects, TeacherOutput
+from edgekd.training.teacher_output import DetectionBatch, TeacherOutput
 
-KINDS = ("outputs", "features", "objects")
+KINDS = ("outputs", "features", "detections")
 """What can be kept, in the order in which a batch carries it."""
 
 
@@ -38,15 +38,17 @@ def live_outputs(
     images = batch.images if batch.magnified is None else batch.magnified
     factor = magnification(_size(batch.images), _size(images))
     teacher_outputs = [teacher.teacher_output(images, kinds) for teacher in teachers]
-    return tuple(replace(x, objects=_shrunk(x.objects, factor)) for x in teacher_outputs)
+    return tuple(replace(x, detections=_shrunk(x.detections, factor)) for x in teacher_outputs)
 
 
 def _size(images: Tensor) -> tuple[int, int]:
     return images.shape[2], images.shape[3]
 
 
-def _shrunk(objects: Objects | None, factor: float) -> Objects | None:
-    return None if objects is None else replace(objects, boxes=objects.boxes / factor)
+def _shrunk(detections: DetectionBatch | None, factor: float) -> DetectionBatch | None:
+    if detections is None:
+        return None
+    return replace(detections, boxes=detections.boxes / factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class TeacherCache:
             arrays = [tensor.float() for tensor in rest[:count]]
             del rest[:count]
             found.setdefault(teacher, {})[kind] = (
-                _objects(arrays[0]) if kind == "objects" else tuple(arrays)
+                _detections(arrays[0]) if kind == "detections" else tuple(arrays)
             )
         return tuple(TeacherOutput(**found[index]) for index in sorted(found))
 
@@ -191,10 +193,10 @@ def _keep(
 
 def _arrays(teacher_output: TeacherOutput, kind: str) -> Arrays:
     """Returns the arrays that are kept of a teacher's outputs, batch dimension first."""
-    if kind == "objects":
-        if teacher_output.objects is None:
-            raise ValueError("the teacher was asked for objects and gave none")
-        o = teacher_output.objects
+    if kind == "detections":
+        if teacher_output.detections is None:
+            raise ValueError("the teacher was asked for detections and gave none")
+        o = teacher_output.detections
         rows = torch.cat((o.boxes, o.scores[..., None], o.labels[..., None]), dim=-1)
         return (rows.float().cpu().numpy(),)
     tensors: tuple[Tensor, ...] = (
@@ -203,5 +205,5 @@ def _arrays(teacher_output: TeacherOutput, kind: str) -> Arrays:
     return tuple(tensor.half().cpu().numpy() for tensor in tensors)
 
 
-def _objects(rows: Tensor) -> Objects:
-    return Objects(rows[..., :4], rows[..., 5].long(), rows[..., 4])
+def _detections(rows: Tensor) -> DetectionBatch:
+    return DetectionBatch(rows[..., :4], rows[..., 5].long(), rows[..., 4])

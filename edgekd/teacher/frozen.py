@@ -21,9 +21,9 @@ from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
 from edgekd.standalone import decoder
 from edgekd.training.inference import specification
-from edgekd.training.teacher_output import Head, Objects, TeacherForm, TeacherOutput
+from edgekd.training.teacher_output import DetectionBatch, Head, TeacherForm, TeacherOutput
 
-MOST_OBJECTS = 100
+MOST_DETECTIONS = 100
 """Detections that a teacher's output has room for; COCO's own limit."""
 
 
@@ -44,12 +44,12 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> frozenset[str]:
-        """What it can be asked for, in the words of `edgekd.config.methods.MethodInfo.needs`."""
+        """What it can be asked for, in the words of `edgekd.distill.method.NEEDS`."""
 
     def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
         """Returns what it says about ``(B, C, H, W)`` images in EdgeKD's normalisation.
 
-        Objects are in the pixels of these images.
+        DetectionBatch are in the pixels of these images.
         """
 
     def to(self, device: torch.device) -> None:
@@ -103,21 +103,21 @@ class NetTeacher:
         """Everything but what a network of this kind does not have."""
         kinds = {"outputs", "features"} if self.form.channels else {"outputs"}
         if self.form.strides:
-            kinds.add("cells")
+            kinds.add("dense-predictions")
         if self.form.head:
             kinds.add("head")
         if self.card.decoder != "none":
-            kinds.add("objects")
+            kinds.add("detections")
         return frozenset(kinds)
 
     @torch.no_grad()
     def teacher_output(self, images: Tensor, kinds: Collection[str]) -> TeacherOutput:
-        """Returns raw outputs, and features and objects where asked for."""
+        """Returns raw outputs, and features and detections where asked for."""
         outputs, features = self.tapped(self.renormalise(images))
         return TeacherOutput(
             outputs=outputs,
             features=features if "features" in kinds else (),
-            objects=self._objects(outputs) if "objects" in kinds else None,
+            detections=self._detections(outputs) if "detections" in kinds else None,
         )
 
     def renormalise(self, images: Tensor) -> Tensor:
@@ -151,15 +151,15 @@ class NetTeacher:
             raise ModelError(f"{self.card.architecture} has no head that can be called by itself")
         return net.head(level, feature)
 
-    def _objects(self, outputs: tuple[Tensor, ...]) -> Objects:
+    def _detections(self, outputs: tuple[Tensor, ...]) -> DetectionBatch:
         """Returns the detections after the reference decoder's NMS."""
         arrays = [o.float().cpu().numpy() for o in outputs]
         contract = specification(self.card, self.outputs)
         rows = []
         for index in range(len(arrays[0])):
             one = [a[index : index + 1] for a in arrays]
-            rows.append(decoder.detect(one, contract, min_score=0.05, limit=MOST_OBJECTS))
-        return padded_objects(rows, outputs[0].device)
+            rows.append(decoder.detect(one, contract, min_score=0.05, limit=MOST_DETECTIONS))
+        return padded_detections(rows, outputs[0].device)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -168,19 +168,19 @@ def _luma(images: Tensor) -> Tensor:
     return (images * weights.view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
-def padded_objects(
+def padded_detections(
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], device: torch.device
-) -> Objects:
+) -> DetectionBatch:
     """Returns boxes, scores and labels of each image as padded tensors."""
-    boxes = torch.zeros(len(rows), MOST_OBJECTS, 4)
-    scores = torch.zeros(len(rows), MOST_OBJECTS)
-    labels = torch.full((len(rows), MOST_OBJECTS), -1)
+    boxes = torch.zeros(len(rows), MOST_DETECTIONS, 4)
+    scores = torch.zeros(len(rows), MOST_DETECTIONS)
+    labels = torch.full((len(rows), MOST_DETECTIONS), -1)
     for index, (found, confidence, classes) in enumerate(rows):
-        count = min(len(found), MOST_OBJECTS)
+        count = min(len(found), MOST_DETECTIONS)
         boxes[index, :count] = torch.from_numpy(np.ascontiguousarray(found[:count]))
         scores[index, :count] = torch.from_numpy(np.ascontiguousarray(confidence[:count]))
         labels[index, :count] = torch.from_numpy(np.ascontiguousarray(classes[:count]))
-    return Objects(boxes.to(device), labels.to(device), scores.to(device))
+    return DetectionBatch(boxes.to(device), labels.to(device), scores.to(device))
 
 
 def load_teacher(path: Path) -> NetTeacher:

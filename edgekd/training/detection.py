@@ -16,7 +16,7 @@ from edgekd.training.assigner import TaskAlignedAssigner
 
 
 @dataclass(frozen=True, slots=True)
-class DenseDetections:
+class DensePredictions:
     """A detector's raw outputs, levels joined, and what they mean.
 
     Attributes:
@@ -34,7 +34,7 @@ class DenseDetections:
     strides: Tensor
 
 
-def dense_detections(outputs: Sequence[Tensor], strides: Sequence[int]) -> DenseDetections:
+def dense_predictions(outputs: Sequence[Tensor], strides: Sequence[int]) -> DensePredictions:
     """Returns the joined, decoded levels of ``(scores, boxes)`` pairs, finest first, in float32."""
     scores, boxes = outputs[0::2], outputs[1::2]
     centres, sizes = cell_centres(
@@ -44,7 +44,7 @@ def dense_detections(outputs: Sequence[Tensor], strides: Sequence[int]) -> Dense
     raw = torch.cat([b.flatten(2).transpose(1, 2) for b in boxes], dim=1).float()
     middle = centres + raw[..., :2] * sizes[:, None]
     half = raw[..., 2:].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp() * (SIZE_PRIOR / 2 * sizes[:, None])
-    return DenseDetections(
+    return DensePredictions(
         logits, raw, torch.cat((middle - half, middle + half), dim=-1), centres, sizes
     )
 
@@ -61,7 +61,7 @@ class DetectionLoss:
         self.box_weight = box_weight
         self.assigner = TaskAlignedAssigner()
 
-    def __call__(self, prediction: DenseDetections, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, prediction: DensePredictions, batch: Batch) -> dict[str, Tensor]:
         """Returns the terms ``class`` and ``box``, weighted; each is a scalar."""
         target = self.assigner(
             probabilities=prediction.logits.sigmoid(),

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
-from edgekd.training.detection import DetectionLoss, dense_detections
+from edgekd.training.detection import DetectionLoss, dense_predictions
 
 TaskLoss = Callable[[Sequence[Tensor], Batch], dict[str, Tensor]]
 """Raw outputs of a network and the batch to named, weighted, scalar terms."""
@@ -23,7 +23,7 @@ def task_loss(task: Task, strides: Sequence[int]) -> TaskLoss:
     loss = DetectionLoss()
 
     def detection_loss(outputs: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
-        return loss(dense_detections(outputs, strides), batch)
+        return loss(dense_predictions(outputs, strides), batch)
 
     return detection_loss
 

@@ -13,7 +13,7 @@ Head = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
+class DetectionBatch:
     """What a teacher detected after its own NMS, in the student's input pixels.
 
     Attributes:
@@ -34,12 +34,12 @@ class TeacherOutput:
     Attributes:
         outputs: Raw outputs on the teacher's own cells; empty for an external detector.
         features: Of the teacher's tapped modules; empty where no method asks for them.
-        objects: Detections after NMS, None where no method asks for them.
+        detections: Detections after NMS, None where no method asks for them.
     """
 
     outputs: tuple[Tensor, ...] = ()
     features: tuple[Tensor, ...] = ()
-    objects: Objects | None = None
+    detections: DetectionBatch | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgekd.distill.align import averaged, brought, pair_levels, raw_boxes, seen_part
-from edgekd.training.detection import DenseDetections, dense_detections
+from edgekd.training.detection import DensePredictions, dense_predictions
 from edgekd.training.teacher_output import TeacherForm
 
 
@@ -50,9 +50,9 @@ def raw(strides: tuple[int, ...], height: int, width: int, seed: int = 0) -> lis
     ]
 
 
-def cells(strides: tuple[int, ...], height: int, width: int) -> tuple[DenseDetections, list]:
+def cells(strides: tuple[int, ...], height: int, width: int) -> tuple[DensePredictions, list]:
     outputs = raw(strides, height, width, seed=9)
-    return dense_detections(outputs, strides), [(o.shape[2], o.shape[3]) for o in outputs[::2]]
+    return dense_predictions(outputs, strides), [(o.shape[2], o.shape[3]) for o in outputs[::2]]
 
 
 def test_the_same_cells_are_taken_as_they_are() -> None:
@@ -61,7 +61,7 @@ def test_the_same_cells_are_taken_as_they_are() -> None:
     ours, sizes = cells(strides, 64, 96)
     pairs = pair_levels(strides, (1, 1), form(strides))
     found = brought(outputs, form(strides), pairs, ours, sizes)
-    wanted = dense_detections(outputs, strides)
+    wanted = dense_predictions(outputs, strides)
     assert torch.equal(found.logits, wanted.logits)
     assert torch.equal(found.boxes, wanted.boxes)
     torch.testing.assert_close(found.raw_boxes, wanted.raw_boxes, atol=1e-4, rtol=1e-4)
@@ -77,7 +77,7 @@ def test_the_most_certain_covered_cell_speaks_for_a_students_cell(magnification:
     teacher = form((stride,), magnification)
     ours, sizes = cells((stride,), height, width)
     found = brought(outputs, teacher, pair_levels((stride,), (1,), teacher), ours, sizes)
-    theirs = dense_detections(outputs, [stride])
+    theirs = dense_predictions(outputs, [stride])
     for index, (x, y) in enumerate(ours.centres.tolist()):
         low, high = ([(v + d) * magnification for v in (x, y)] for d in (-4, 4))
         covered = [
@@ -100,7 +100,7 @@ def test_raw_boxes_undo_decoding() -> None:
 
 def test_teachers_are_averaged_in_probability_and_boxes_by_certainty() -> None:
     first, _ = cells((8,), 16, 16)
-    second = dense_detections(raw((8,), 16, 16, seed=4), (8,))
+    second = dense_predictions(raw((8,), 16, 16, seed=4), (8,))
     mean = averaged([first, second])
     torch.testing.assert_close(
         mean.logits.sigmoid(), (first.logits.sigmoid() + second.logits.sigmoid()) / 2

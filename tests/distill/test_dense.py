@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
-from edgekd.distill.methods import build_method
+from edgekd.distill.batch_context import DetectionBatch, DistillationBatch, LevelPair
+from edgekd.distill.method import build_method
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner
-from edgekd.training.detection import DenseDetections, DetectionLoss, dense_detections
+from edgekd.training.detection import DensePredictions, DetectionLoss, dense_predictions
 
 STRIDES = (8, 16)
 CELLS = ((8, 8), (4, 4))
 FIRST = [[8.0, 8.0, 28.0, 26.0], [38.0, 36.0, 60.0, 60.0]]
 SECOND = [[4.0, 30.0, 30.0, 58.0], [40.0, 4.0, 58.0, 24.0]]
+SCORES = ((0.9, 0.5), (0.7, 0.8))
 
 
 def raw(seed: int) -> list[Tensor]:
@@ -30,13 +31,15 @@ def annotated(boxes: Tensor, labels: Tensor) -> Batch:
     )
 
 
-def teacher_objects(scores: tuple[tuple[float, float], ...] = ((0.9, 0.5), (0.7, 0.8))) -> Objects:
-    return Objects(
+def teacher_detections(
+    scores: tuple[tuple[float, float], ...] = ((0.9, 0.5), (0.7, 0.8)),
+) -> DetectionBatch:
+    return DetectionBatch(
         torch.tensor([FIRST, SECOND]), torch.tensor([[0, 2], [1, 2]]), torch.tensor(scores)
     )
 
 
-def assign(student: DenseDetections, batch: Batch) -> Assignment:
+def assign(student: DensePredictions, batch: Batch) -> Assignment:
     return TaskAlignedAssigner()(
         probabilities=student.logits.detach().sigmoid(),
         boxes=student.boxes.detach(),
@@ -50,17 +53,17 @@ def assign(student: DenseDetections, batch: Batch) -> Assignment:
 
 
 def make_signal(student: list[Tensor], teacher: list[Tensor]) -> DistillationBatch:
-    ours = dense_detections(student, STRIDES)
-    objects = teacher_objects()
+    ours = dense_predictions(student, STRIDES)
+    objects = teacher_detections()
     batch = annotated(objects.boxes + 3, objects.labels)
     return DistillationBatch(
         batch=batch,
         pairs=(LevelPair(0, 0, 5, 6), LevelPair(1, 1, 5, 6)),
         student=ours,
-        teacher=dense_detections(teacher, STRIDES),
+        teacher=dense_predictions(teacher, STRIDES),
         sizes=CELLS,
         target=assign(ours, batch),
-        objects=objects,
+        detections=objects,
     )
 
 
@@ -159,7 +162,7 @@ def test_an_ignore_region_is_as_if_its_cells_were_not_there(name: str) -> None:
     visible = torch.ones(2, 80, 3, dtype=torch.bool)
     visible[:, :30] = False
 
-    def without_first(seen: DenseDetections) -> DenseDetections:
+    def without_first(seen: DensePredictions) -> DensePredictions:
         return replace(seen, logits=seen.logits[:, 30:], boxes=seen.boxes[:, 30:])
 
     shorter = replace(
@@ -191,7 +194,7 @@ def test_localization_teaches_positives_and_cells_that_see_a_teachers_object() -
         student=replace(given.student, logits=given.student.logits[:1], boxes=ours),
         teacher=replace(given.teacher, logits=given.teacher.logits[:1], boxes=theirs),
         target=replace(given.target, weights=weights),
-        objects=Objects(
+        detections=DetectionBatch(
             torch.tensor([[sure, doubtful]]), torch.tensor([[0, 1]]), torch.tensor([[0.9, 0.2]])
         ),
     )
@@ -240,7 +243,7 @@ def test_cross_head_compares_what_the_head_reads_from_the_projected_feature() ->
         kernel = method.projectors[index]
         projected = torch.einsum("oc,bchw->bohw", kernel.weight[:, :, 0, 0], feature)
         outputs += head(index, projected + kernel.bias[:, None, None])
-    read = replace(given, student=dense_detections(outputs, STRIDES))
+    read = replace(given, student=dense_predictions(outputs, STRIDES))
     expected = loss("logits", read, gamma=2.0) + 3 * loss("boxes", read)
     assert method(given).item() == pytest.approx(expected, rel=1e-4)
 
@@ -275,12 +278,12 @@ def entropy(target: Tensor) -> float:
 @pytest.mark.parametrize("soft", [0.0, 1.0])
 def test_a_sure_teachers_boxes_are_as_good_as_annotation(soft: float) -> None:
     given = make_signal(raw(3), raw(4))
-    objects = teacher_objects(((1.0, 1.0), (1.0, 1.0)))
+    objects = teacher_detections(((1.0, 1.0), (1.0, 1.0)))
     batch = annotated(objects.boxes, objects.labels)
     terms = DetectionLoss(box_weight=2.5)(given.student, batch)
     target = assign(given.student, batch)
     constant = entropy(target.scores) / max(1.0, target.weights.sum().item())
-    got = loss("teacher-boxes", replace(given, objects=objects), soft=soft)
+    got = loss("teacher-boxes", replace(given, detections=objects), soft=soft)
     assert got == pytest.approx(sum(terms.values()).item() - constant, rel=1e-4)
 
 
@@ -289,7 +292,7 @@ def test_teacher_boxes_count_by_the_score_of_the_object_that_a_cell_answers_for(
     soft: float,
 ) -> None:
     given = make_signal(raw(3), raw(4))
-    objects = teacher_objects()
+    objects = teacher_detections()
     target = assign(given.student, annotated(objects.boxes, objects.labels))
     classes = mass = 0.0
     gaps = []
@@ -320,11 +323,11 @@ def test_teacher_boxes_count_by_the_score_of_the_object_that_a_cell_answers_for(
 
 def test_teacher_boxes_below_the_least_score_do_not_count() -> None:
     given = make_signal(raw(3), raw(4))
-    doubtful = replace(given, objects=teacher_objects(((0.9, 0.29), (0.7, 0.8))))
-    padded = teacher_objects(((0.9, 0.0), (0.7, 0.8)))
+    doubtful = replace(given, detections=teacher_detections(((0.9, 0.29), (0.7, 0.8))))
+    padded = teacher_detections(((0.9, 0.0), (0.7, 0.8)))
     padded.labels[0, 1] = -1
     assert loss("teacher-boxes", doubtful) == pytest.approx(
-        loss("teacher-boxes", replace(given, objects=padded))
+        loss("teacher-boxes", replace(given, detections=padded))
     )
     assert loss("teacher-boxes", doubtful) != pytest.approx(
         loss("teacher-boxes", doubtful, min_score=0.2), rel=1e-3
@@ -334,7 +337,7 @@ def test_teacher_boxes_below_the_least_score_do_not_count() -> None:
 def test_one_box_with_two_classes_keeps_the_score_of_each() -> None:
     """NMS by class leaves a box that is a car and a truck; each class has a score of its own."""
     given, box = make_signal(raw(3), raw(4)), [2.0, 2.0, 62.0, 62.0]
-    both = Objects(
+    both = DetectionBatch(
         torch.tensor([[box, box]] * 2),
         torch.tensor([[0, 1]] * 2),
         torch.tensor([[0.9, 0.4]] * 2),
@@ -348,7 +351,7 @@ def test_one_box_with_two_classes_keeps_the_score_of_each() -> None:
     wanted = 0.9 * chosen[0] + 0.4 * chosen[1]
     method = build_method("teacher-boxes", {}, ())
     raised = student.logits.clone().requires_grad_()
-    method(replace(given, student=replace(student, logits=raised), objects=both)).backward()
+    method(replace(given, student=replace(student, logits=raised), detections=both)).backward()
     # The gradient of a divergence is p - y: summed over cells it tells the sum of all y.
     asked = (raised.detach().sigmoid() - raised.grad * wanted).sum()
     assert asked.item() == pytest.approx(wanted, rel=1e-4)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import Batch
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
-from edgekd.distill.methods import build_method
+from edgekd.distill.method import build_method
 
 CELLS = ((6, 5), (3, 4))
 PROJECTED = ("hints", "pkd", "cwd", "mgd")

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.config.methods import METHODS
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import Task
 from edgekd.data.loader import Batch
-from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
-from edgekd.distill.methods import MODULES, build_method
+from edgekd.distill.batch_context import DetectionBatch, DistillationBatch, LevelPair
+from edgekd.distill.method import build_method, methods
 from edgekd.training.assigner import TaskAlignedAssigner
-from edgekd.training.detection import DenseDetections, dense_detections
+from edgekd.training.detection import DensePredictions, dense_predictions
 
+METHODS = methods()
 ALL = sorted(METHODS)
 CELLS = ((8, 8), (4, 4))
 SAME = (LevelPair(0, 0, 10, 10), LevelPair(1, 1, 10, 10))
@@ -101,12 +101,12 @@ def annotation(batch: int) -> Batch:
     )
 
 
-def teacher_objects(teacher: DenseDetections) -> Objects:
+def teacher_detections(teacher: DensePredictions) -> DetectionBatch:
     """The two boxes of an image that the teacher is surest of, and one row of padding."""
     best, labels = teacher.logits.detach().sigmoid().max(-1)
     scores, cells = best.topk(min(2, best.shape[1]), dim=1)
     padding = torch.zeros(len(best), 1)
-    return Objects(
+    return DetectionBatch(
         torch.cat((teacher.boxes.detach()[torch.arange(len(best)).unsqueeze(1), cells],
                    padding.unsqueeze(-1).expand(-1, -1, 4)), dim=1),
         torch.cat((labels.gather(1, cells), padding.long() - 1), dim=1),
@@ -118,8 +118,8 @@ def make_signal(student: Network, teacher: Network, pairs=SAME) -> DistillationB
     sizes = tuple((o.shape[2], o.shape[3]) for o in student.outputs[::2])
     strides = [64 // height for height, _ in sizes]
     batch = annotation(len(student.logits))
-    seen = dense_detections(student.outputs, strides)
-    told = dense_detections(teacher.outputs, strides)
+    seen = dense_predictions(student.outputs, strides)
+    told = dense_predictions(teacher.outputs, strides)
     return DistillationBatch(
         batch=batch,
         pairs=pairs,
@@ -139,7 +139,7 @@ def make_signal(student: Network, teacher: Network, pairs=SAME) -> DistillationB
             ignore=batch.ignore,
             ignore_labels=batch.ignore_labels,
         ),
-        objects=teacher_objects(told),
+        detections=teacher_detections(told),
         head=HEAD,
         student_logits=student.logits,
         student_outputs=(*student.outputs, student.logits),
@@ -155,10 +155,6 @@ def build(name: str, pairs=SAME, **options: float) -> nn.Module:
 
 def gradients(loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     return [g for g in torch.autograd.grad(loss, tensors, allow_unused=True) if g is not None]
-
-
-def test_the_modules_are_those_of_the_catalogue() -> None:
-    assert set(MODULES) == set(METHODS)
 
 
 def test_an_unknown_method_or_option_is_a_recipe_error() -> None:
@@ -179,10 +175,10 @@ def test_what_the_catalogue_says_is_needed_is_enough(name: str) -> None:
     full = make_signal(make_student(1), make_teacher(2))
     fields = {
         "outputs": ("teacher_outputs", "teacher_logits"),
-        "cells": ("teacher",),
+        "dense-predictions": ("teacher",),
         "features": ("teacher_features",),
         "head": ("head",),
-        "objects": ("objects",),
+        "detections": ("detections",),
         "labels": ("target",),
     }
     missing = {f for need, fs in fields.items() if need not in METHODS[name].needs for f in fs}
@@ -201,12 +197,12 @@ def test_it_is_zero_where_student_is_teacher_and_positive_elsewhere(name: str) -
 def test_the_gradient_goes_to_the_student_only(name: str) -> None:
     student, teacher = make_student(1), make_teacher(2)
     given = make_signal(student, teacher)
-    for tensor in (*student.tensors(), *teacher.tensors(), given.objects.scores):
+    for tensor in (*student.tensors(), *teacher.tensors(), given.detections.scores):
         tensor.requires_grad_()
-    given = replace(make_signal(student, teacher), objects=given.objects)
+    given = replace(make_signal(student, teacher), detections=given.detections)
     build(name)(given).backward()
     assert any(t.grad is not None and t.grad.abs().sum() > 0 for t in student.tensors())
-    assert all(t.grad is None for t in (*teacher.tensors(), given.objects.scores))
+    assert all(t.grad is None for t in (*teacher.tensors(), given.detections.scores))
     assert all(p.grad is None for p in HEAD.parameters())
 
 
@@ -218,8 +214,10 @@ def without_objects(_batch: int) -> DistillationBatch:
         scores=torch.zeros_like(given.target.scores),
         weights=torch.zeros_like(given.target.weights),
     )
-    objects = Objects(torch.zeros(4, 0, 4), torch.zeros(4, 0, dtype=torch.long), torch.zeros(4, 0))
-    return replace(given, batch=none, target=empty, objects=objects)
+    detections = DetectionBatch(
+        torch.zeros(4, 0, 4), torch.zeros(4, 0, dtype=torch.long), torch.zeros(4, 0)
+    )
+    return replace(given, batch=none, target=empty, detections=detections)
 
 
 def all_hidden(_batch: int) -> DistillationBatch:

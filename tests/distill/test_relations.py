@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgekd.data.loader import Batch
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
-from edgekd.distill.methods import build_method
+from edgekd.distill.method import build_method
 
 
 def make_signal(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> DistillationBatch:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from edgekd.data.loader import Batch
 from edgekd.distill.batch_context import DistillationBatch
-from edgekd.distill.methods import build_method
-from edgekd.distill.response import required
+from edgekd.distill.method import build_method
+from edgekd.distill.methods.response import required
 
 STUDENT = [[1.0, 2.0, 0.0], [0.0, 0.5, 3.0], [2.0, -1.0, 0.5]]
 TEACHER = [[2.0, 1.0, 0.0], [0.0, 0.0, 4.0], [1.0, 1.5, -2.0]]

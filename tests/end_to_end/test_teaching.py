@@ -121,7 +121,11 @@ def test_a_student_of_ones_own_learns_from_one_of_ones_own(
         ("train", (), "learns from a teacher alone"),
         ("distill", ("--baseline",), "learns from a teacher alone"),
         ("distill", ("--set=distill.methods={}",), "learns from a teacher alone"),
-        ("distill", ("--set=distill.methods={logits: 1}",), "needs the student's cells"),
+        (
+            "distill",
+            ("--set=distill.methods={logits: 1}",),
+            "the student's dense-predictions",
+        ),
     ],
 )
 def test_what_a_detector_of_ones_own_cannot_learn_is_said_before_anything_is_trained(

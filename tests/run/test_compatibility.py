@@ -16,11 +16,11 @@ from edgekd.training.teacher_output import TeacherForm
 DETECTOR = Card(architecture="edgedet-n", classes=("a", "b"), height=64, width=64)
 CLASSIFIER = Card(architecture="edgecls-n", classes=("a", "b"), height=64, width=64, strides=())
 GIVES = {
-    "edgedet": {"outputs", "cells", "features", "head", "objects"},
+    "edgedet": {"outputs", "dense-predictions", "features", "head", "detections"},
     "edgecls": {"outputs", "features"},
     "raw": {"outputs"},
-    "decoded": {"outputs", "objects"},
-    "black-box": {"objects"},
+    "decoded": {"outputs", "detections"},
+    "black-box": {"detections"},
 }
 
 
@@ -71,16 +71,31 @@ def test_every_teacher_is_of_use_where_a_recipe_names_no_method(
     [
         (DETECTOR, ["edgedet"], "dkd", "'dkd' does not serve detection"),
         (CLASSIFIER, ["edgecls"], "logits", "'logits' does not serve classification"),
-        (DETECTOR, ["black-box"], "logits", "teacher's cells, but it gives only objects"),
-        (DETECTOR, ["decoded"], "logits", "teacher's cells, but it gives only objects, outputs"),
-        (DETECTOR, ["decoded"], "crosskd", "needs the teacher's cells, head"),
+        (
+            DETECTOR,
+            ["black-box"],
+            "logits",
+            "dense-predictions, but it gives only detections",
+        ),
+        (
+            DETECTOR,
+            ["decoded"],
+            "logits",
+            "dense-predictions, but it gives only detections, outputs",
+        ),
+        (DETECTOR, ["decoded"], "crosskd", "needs the teacher's dense-predictions, head"),
         (CLASSIFIER, ["raw"], "hints", "teacher's features, but it gives only outputs"),
         (own(Task.CLASSIFICATION), ["edgecls"], "hints", "student's features, which a network of"),
-        (own(Task.DETECTION), ["edgedet"], "logits", "needs the student's cells"),
-        (own(Task.DETECTION), ["black-box"], "teacher-boxes", "needs the student's cells"),
-        (DETECTOR, ["edgedet", "black-box"], "logits", "'black-box' gives objects, and none"),
-        (DETECTOR, ["black-box", "edgedet"], "boxes", "'black-box' gives objects, and none"),
-        (DETECTOR, ["edgedet", "decoded"], "pkd", "'decoded' gives objects, outputs, and none"),
+        (own(Task.DETECTION), ["edgedet"], "logits", "needs the student's dense-predictions"),
+        (
+            own(Task.DETECTION),
+            ["black-box"],
+            "teacher-boxes",
+            "needs the student's dense-predictions",
+        ),
+        (DETECTOR, ["edgedet", "black-box"], "logits", "'black-box' gives detections, and none"),
+        (DETECTOR, ["black-box", "edgedet"], "boxes", "'black-box' gives detections, and none"),
+        (DETECTOR, ["edgedet", "decoded"], "pkd", "'decoded' gives detections, outputs, and none"),
     ],
 )
 def test_a_method_that_cannot_be_learnt_by_is_refused(

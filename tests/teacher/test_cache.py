@@ -20,7 +20,7 @@ from edgekd.teacher.frozen import NetTeacher, load_teacher
 from edgekd.training.teacher_output import TeacherOutput
 
 CPU = torch.device("cpu")
-KINDS = ("outputs", "features", "objects")
+KINDS = ("outputs", "features", "detections")
 VIEWS = 2
 
 
@@ -102,15 +102,17 @@ def test_a_cached_lesson_is_the_live_one_in_half_precision(
             (*live.outputs, *live.features), (*old.outputs, *old.features), strict=True
         ):
             torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-3)
-        torch.testing.assert_close(live.objects.boxes, old.objects.boxes, atol=0.02, rtol=1e-3)
-        assert torch.equal(live.objects.labels, old.objects.labels)
+        torch.testing.assert_close(
+            live.detections.boxes, old.detections.boxes, atol=0.02, rtol=1e-3
+        )
+        assert torch.equal(live.detections.labels, old.detections.labels)
     assert kept.size_bytes == sum(store.size_bytes for store in kept.stores) > 0
 
 
 def test_objects_are_in_the_students_pixels(checkpoint: Path, stream: ViewStream) -> None:
     batch = next(batches(stream, batch_size=4, start=0, steps=1, workers=0))
     small, large = (
-        live_outputs([teacher(checkpoint)], b, ("objects",))[0].objects
+        live_outputs([teacher(checkpoint)], b, ("detections",))[0].detections
         for b in (replace(batch, images=batch.magnified, magnified=None), batch)
     )
     factor = 96 / 64  # 64 x 64 in 96 x 128.

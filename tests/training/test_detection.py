@@ -5,7 +5,7 @@ import torch
 
 from edgekd.data.loader import Batch
 from edgekd.standalone import decoder
-from edgekd.training.detection import DetectionLoss, dense_detections, generalized_iou
+from edgekd.training.detection import DetectionLoss, dense_predictions, generalized_iou
 
 
 def batch_of(boxes: list[list[float]], labels: list[int]) -> Batch:
@@ -21,7 +21,7 @@ def batch_of(boxes: list[list[float]], labels: list[int]) -> Batch:
 def test_torch_and_numpy_decode_alike() -> None:
     torch.manual_seed(0)
     outputs = [torch.randn(1, c, n, n) for n in (8, 4) for c in (3, 4)]
-    dense = dense_detections(outputs, (8, 16))
+    dense = dense_predictions(outputs, (8, 16))
     decoded = [
         decoder.decode_level(
             outputs[2 * i][0].permute(1, 2, 0).numpy(),
@@ -51,7 +51,7 @@ def test_the_loss_of_a_perfect_answer_is_near_zero_and_falls_when_trained() -> N
     first = None
     for step in range(300):
         optimizer.param_groups[0]["lr"] = 0.2 * 0.98**step
-        terms = loss(dense_detections(raw, (8,)), batch)
+        terms = loss(dense_predictions(raw, (8,)), batch)
         total = sum(terms.values())
         first = first or float(total.detach())
         optimizer.zero_grad()
@@ -63,6 +63,6 @@ def test_the_loss_of_a_perfect_answer_is_near_zero_and_falls_when_trained() -> N
 
 def test_an_image_without_objects_still_teaches_background() -> None:
     raw = [torch.zeros(1, 2, 8, 8, requires_grad=True), torch.zeros(1, 4, 8, 8)]
-    terms = DetectionLoss()(dense_detections(raw, (8,)), batch_of([], []))
+    terms = DetectionLoss()(dense_predictions(raw, (8,)), batch_of([], []))
     assert terms["class"].item() > 0
     assert terms["box"].item() == 0

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.types import Task
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
+from edgekd.distill.method import register_method
 
 T = TypeVar("T")
 
@@ -30,6 +32,16 @@ def required(value: T | None, what: str) -> T:
     return value
 
 
+@register_method(
+    "soft-labels",
+    tasks={Task.CLASSIFICATION},
+    needs={"outputs"},
+    weight=1.0,
+    options={"temperature": 4.0},
+    cost="nothing; caches one number a class",
+    source="Hinton et al., arXiv 1503.02531",
+    summary="the teacher's whole class distribution, softened",
+)
 class SoftLabels(nn.Module):
     """Kullback-Leibler divergence of softened class distributions, 0 where student = teacher.
 
@@ -53,6 +65,15 @@ class SoftLabels(nn.Module):
         return _divergence(student, teacher).mean() * self.temperature**2
 
 
+@register_method(
+    "raw-outputs",
+    tasks=set(Task),
+    needs={"outputs"},
+    weight=1.0,
+    cost="nothing; caches raw outputs",
+    source="Ba and Caruana, arXiv 1312.6184, over every output tensor",
+    summary="every raw output of the same network in full precision, whatever it means",
+)
 class RawOutputs(nn.Module):
     """Squared error of every raw output over that output's variance, averaged over outputs.
 
@@ -77,6 +98,15 @@ class RawOutputs(nn.Module):
         return torch.stack(terms).mean()
 
 
+@register_method(
+    "hard-labels",
+    tasks={Task.CLASSIFICATION},
+    needs={"outputs"},
+    weight=1.0,
+    cost="nothing; caches one number a class",
+    source="Touvron et al., arXiv 2012.12877",
+    summary="the class that the teacher thinks best, as if annotated",
+)
 class HardLabels(nn.Module):
     """Cross-entropy with the class that the teacher thinks best, averaged over images.
 
@@ -96,6 +126,15 @@ class HardLabels(nn.Module):
         return functional.cross_entropy(student, teacher.argmax(dim=1))
 
 
+@register_method(
+    "logit-matching",
+    tasks={Task.CLASSIFICATION},
+    needs={"outputs"},
+    weight=0.2,
+    cost="nothing; caches one number a class",
+    source="Ba and Caruana, arXiv 1312.6184",
+    summary="the teacher's logits themselves, by squared error",
+)
 class LogitMatching(nn.Module):
     """Mean squared error of mean-centred logits, 0 where student = teacher.
 
@@ -116,6 +155,16 @@ class LogitMatching(nn.Module):
         return (difference - difference.mean(dim=1, keepdim=True)).square().mean()
 
 
+@register_method(
+    "dkd",
+    tasks={Task.CLASSIFICATION},
+    needs={"outputs", "labels"},
+    weight=0.1,
+    options={"alpha": 1.0, "beta": 8.0, "temperature": 4.0},
+    cost="nothing; caches one number a class",
+    source="Zhao et al., arXiv 2203.08679",
+    summary="soft labels with the resemblance of wrong classes weighted on its own",
+)
 class DecoupledLabels(nn.Module):
     """DKD: soft labels split into the target class and the others, 0 where student = teacher.
 

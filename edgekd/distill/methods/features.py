@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.types import Task
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
-from edgekd.distill.response import required
+from edgekd.distill.method import register_method
+from edgekd.distill.methods.response import required
 
 
 def projectors(pairs: Sequence[LevelPair]) -> nn.ModuleList:
@@ -70,6 +72,15 @@ class FeatureMethod(nn.Module):
         raise NotImplementedError
 
 
+@register_method(
+    "hints",
+    tasks=set(Task),
+    needs={"features"},
+    weight=1.0,
+    cost="a 1x1 projector a level; caches features",
+    source="FitNets, Romero et al., arXiv 1412.6550",
+    summary="the teacher's features, by squared error over their energy",
+)
 class Hints(FeatureMethod):
     """Squared error of features over the teacher's energy, 0 where student = teacher.
 
@@ -86,6 +97,15 @@ class Hints(FeatureMethod):
         return _relative_error(student, teacher)
 
 
+@register_method(
+    "pkd",
+    tasks=set(Task),
+    needs={"features"},
+    weight=4.0,
+    cost="a 1x1 projector a level; caches features",
+    source="Cao et al., arXiv 2207.02039",
+    summary="the pattern of the teacher's features, whatever their scale",
+)
 class Pearson(FeatureMethod):
     """PKD: mean squared error of features after each channel is normalised over the batch.
 
@@ -101,6 +121,16 @@ class Pearson(FeatureMethod):
         return (_standardised(student) - _standardised(teacher)).square().mean() / 2
 
 
+@register_method(
+    "cwd",
+    tasks=set(Task),
+    needs={"features"},
+    weight=4.0,
+    options={"temperature": 4.0},
+    cost="a 1x1 projector a level; caches features",
+    source="Shu et al., arXiv 2011.13256",
+    summary="where each channel of the teacher is active",
+)
 class ChannelWise(FeatureMethod):
     """CWD: divergence of where each channel is active, 0 where student = teacher.
 
@@ -123,6 +153,16 @@ class ChannelWise(FeatureMethod):
         return (theirs.exp() * (theirs - ours)).sum(-1).mean() * self.temperature**2
 
 
+@register_method(
+    "mgd",
+    tasks=set(Task),
+    needs={"features"},
+    weight=1.0,
+    options={"mask": 0.5},
+    cost="a projector and two 3x3 convolutions a level: slow; caches features",
+    source="Yang et al., arXiv 2205.01529",
+    summary="the teacher's features, generated from the student's with positions blanked",
+)
 class MaskedGeneration(FeatureMethod):
     """MGD: the teacher's feature is generated from the student's with random positions blanked.
 
@@ -149,6 +189,15 @@ class MaskedGeneration(FeatureMethod):
         return torch.stack(terms).mean()
 
 
+@register_method(
+    "attention",
+    tasks=set(Task),
+    needs={"features"},
+    weight=2.0,
+    cost="next to nothing; caches features",
+    source="Zagoruyko and Komodakis, arXiv 1612.03928",
+    summary="where in the image the teacher's features have their energy",
+)
 class Attention(nn.Module):
     """Squared distance of where two features have their energy, 0 where student = teacher.
 

@@ -15,13 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.distill.batch_context import DistillationBatch, LevelPair, Objects
-from edgekd.distill.features import projectors
-from edgekd.distill.response import required
+from edgekd.core.types import Task
+from edgekd.distill.batch_context import DetectionBatch, DistillationBatch, LevelPair
+from edgekd.distill.method import register_method
+from edgekd.distill.methods.features import projectors
+from edgekd.distill.methods.response import required
 from edgekd.training.assigner import Assignment, TaskAlignedAssigner, pairwise_iou
-from edgekd.training.detection import DenseDetections, dense_detections, generalized_iou
+from edgekd.training.detection import DensePredictions, dense_predictions, generalized_iou
 
 
+@register_method(
+    "logits",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions"},
+    weight=10.0,
+    options={"gamma": 1.0},
+    cost="next to nothing; caches raw outputs",
+    source="Li et al., arXiv 2006.04388, with the teacher as target",
+    summary="the teacher's class scores, most where the student differs",
+)
 class ScoreWeightedLogits(nn.Module):
     """Binary cross-entropy against the teacher's class probabilities, 0 where student = teacher.
 
@@ -41,6 +53,15 @@ class ScoreWeightedLogits(nn.Module):
         return _score_loss(student.logits, teacher.logits, _visible(given, teacher), self.gamma)
 
 
+@register_method(
+    "boxes",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions"},
+    weight=20.0,
+    cost="next to nothing; caches raw outputs",
+    source="Rezatofighi et al., arXiv 1902.09630, weighted by the teacher's score",
+    summary="the teacher's boxes where it sees something",
+)
 class ScoreWeightedBoxes(nn.Module):
     """Difference of boxes where the teacher sees something, 0 where student = teacher.
 
@@ -57,6 +78,16 @@ class ScoreWeightedBoxes(nn.Module):
         return _box_loss(student.boxes, teacher.boxes, _certain(teacher, _visible(given, teacher)))
 
 
+@register_method(
+    "dense-soft-labels",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions"},
+    weight=0.03,
+    options={"temperature": 2.0},
+    cost="next to nothing; caches raw outputs",
+    source="Hinton et al., arXiv 1503.02531, class by class",
+    summary="the teacher's class scores at every cell, softened, background in full",
+)
 class DenseSoftLabels(nn.Module):
     """Softened binary divergence of every class at every cell, 0 where student = teacher.
 
@@ -82,6 +113,15 @@ class DenseSoftLabels(nn.Module):
         return divergence.sum() / mass * self.temperature**2
 
 
+@register_method(
+    "dense-logit-matching",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions"},
+    weight=0.1,
+    cost="next to nothing; caches raw outputs",
+    source="Ba and Caruana, arXiv 1312.6184, weighted by the teacher's score",
+    summary="the teacher's class logits where it sees something",
+)
 class DenseLogitMatching(nn.Module):
     """Squared error of class logits where the teacher sees something, 0 where student = teacher.
 
@@ -104,6 +144,16 @@ class DenseLogitMatching(nn.Module):
         return (weight * error).sum() / weight.sum().clamp(min=1.0)
 
 
+@register_method(
+    "localization",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions", "detections", "labels"},
+    weight=1.0,
+    options={"valuable": 1.0, "overlap": 0.5, "min_score": 0.3},
+    cost="an overlap of every cell with every object; caches raw outputs and detections",
+    source="Zheng et al., arXiv 2102.12252, for boxes without distributions",
+    summary="the teacher's boxes where annotation or its own detections make them matter",
+)
 class Localization(nn.Module):
     """Difference of boxes where annotation or the teacher makes a box matter, 0 where equal.
 
@@ -131,30 +181,44 @@ class Localization(nn.Module):
         """Returns the loss; needs both networks' detections, annotation's target and objects."""
         student, teacher = _detections(given)
         target = required(given.target, "what annotation asks of the cells")
-        objects = required(given.objects, "the teacher's objects")
+        detections = required(given.detections, "the teacher's detections")
         seen = _visible(given, teacher).any(-1)
         main = target.weights * seen
-        valuable = self._overlap_with(objects, teacher) * seen * (target.weights == 0)
+        valuable = self._overlap_with(detections, teacher) * seen * (target.weights == 0)
         return _box_loss(student.boxes, teacher.boxes, main) + self.valuable * _box_loss(
             student.boxes, teacher.boxes, valuable
         )
 
     @torch.no_grad()
-    def _overlap_with(self, objects: Objects, teacher: DenseDetections) -> Tensor:
+    def _overlap_with(self, detections: DetectionBatch, teacher: DensePredictions) -> Tensor:
         """Returns ``(B, P)`` score times IoU of the confident object that a cell means, or 0."""
         worth = teacher.boxes.new_zeros(teacher.boxes.shape[:2])
-        image, rank = torch.nonzero(objects.scores >= self.min_score, as_tuple=True)
+        image, rank = torch.nonzero(detections.scores >= self.min_score, as_tuple=True)
         if len(image) == 0:
             return worth
         # One image at a time and its certain objects alone: padding would be most of the work.
         for index in torch.unique(image):
             sure = rank[image == index]
-            overlap = pairwise_iou(objects.boxes[index, sure][None], teacher.boxes[index][None])[0]
-            value = overlap * objects.scores[index, sure].unsqueeze(-1) * (overlap >= self.overlap)
+            overlap = pairwise_iou(detections.boxes[index, sure][None], teacher.boxes[index][None])[
+                0
+            ]
+            value = (
+                overlap * detections.scores[index, sure].unsqueeze(-1) * (overlap >= self.overlap)
+            )
             worth[index] = value.amax(0)
         return worth
 
 
+@register_method(
+    "crosskd",
+    tasks={Task.DETECTION},
+    needs={"dense-predictions", "head"},
+    weight=0.3,
+    options={"gamma": 1.0, "box_weight": 2.0},
+    cost="a pass through the teacher's head and back; caches raw outputs",
+    source="Wang et al., arXiv 2306.11369",
+    summary="features from which the teacher's own head reads the teacher's detections",
+)
 class CrossHead(nn.Module):
     """CrossKD: what the teacher's head makes of the student's features, against its own words.
 
@@ -181,7 +245,7 @@ class CrossHead(nn.Module):
         boxes = _box_loss(crossed.boxes, teacher.boxes, _certain(teacher, visible))
         return scores + self.box_weight * boxes
 
-    def _crossed(self, given: DistillationBatch) -> DenseDetections:
+    def _crossed(self, given: DistillationBatch) -> DensePredictions:
         """Returns the head's detections at the student's cells, in the student's input pixels."""
         head = required(given.head, "the teacher's own head")
         features = required(given.student_features, "the student's features")
@@ -192,13 +256,23 @@ class CrossHead(nn.Module):
             for output in head(index, self.projectors[index](features[index].float()))
         ]
         image_height = given.batch.images.shape[2]
-        return dense_detections(outputs, [image_height // height for height, _ in given.sizes])
+        return dense_predictions(outputs, [image_height // height for height, _ in given.sizes])
 
 
+@register_method(
+    "teacher-boxes",
+    tasks={Task.DETECTION},
+    needs={"detections"},
+    weight=0.2,
+    options={"min_score": 0.3, "soft": 1.0, "box_weight": 2.5},
+    cost="a second assignment of detections to cells; caches detections",
+    source="Sohn et al., arXiv 2005.04757",
+    summary="the detections of any teacher, external detectors included, as if annotated",
+)
 class TeacherBoxes(nn.Module):
     """The detection loss on the teacher's detections, as if they were annotation.
 
-    (sum KL(y || p_s) + ``box_weight`` sum w (1 - GIoU(b_s, object))) / sum w. Objects below
+    (sum KL(y || p_s) + ``box_weight`` sum w (1 - GIoU(b_s, object))) / sum w. DetectionBatch below
     ``min_score`` are ignored; the others are assigned to cells as annotation is, by the student's
     own predictions (TOOD, arXiv 2108.07755). w = the assigned quality times the object's score, and
     so is y at ``soft`` = 1; at 0 it is the quality alone, as if a person had drawn the box.
@@ -218,13 +292,13 @@ class TeacherBoxes(nn.Module):
         self.assigner = TaskAlignedAssigner()
 
     def forward(self, given: DistillationBatch) -> Tensor:
-        """Returns the loss; needs the student's detections and the teacher's objects."""
+        """Returns the loss; needs the student's detections and the teacher's."""
         student = required(given.student, "the student's detections")
-        objects = required(given.objects, "the teacher's objects")
+        detections = required(given.detections, "the teacher's detections")
         visible = _visible(given, student)
-        labels = torch.where(objects.scores >= self.min_score, objects.labels, -1)
-        target = self._assign(student, objects.boxes, labels)
-        score = _owner_score(target, objects)
+        labels = torch.where(detections.scores >= self.min_score, detections.labels, -1)
+        target = self._assign(student, detections.boxes, labels)
+        score = _owner_score(target, detections)
         quality = target.scores * visible
         weight = quality.amax(-1) * score
         asked = quality * (1 - self.soft + self.soft * score).unsqueeze(-1)
@@ -232,7 +306,7 @@ class TeacherBoxes(nn.Module):
         boxes = _box_loss(student.boxes, target.boxes, weight)
         return divergence / weight.sum().clamp(min=1.0) + self.box_weight * boxes
 
-    def _assign(self, student: DenseDetections, boxes: Tensor, labels: Tensor) -> Assignment:
+    def _assign(self, student: DensePredictions, boxes: Tensor, labels: Tensor) -> Assignment:
         return self.assigner(
             probabilities=student.logits.sigmoid(),
             boxes=student.boxes,
@@ -245,25 +319,25 @@ class TeacherBoxes(nn.Module):
         )
 
 
-def _detections(given: DistillationBatch) -> tuple[DenseDetections, DenseDetections]:
+def _detections(given: DistillationBatch) -> tuple[DensePredictions, DensePredictions]:
     student = required(given.student, "the student's detections")
     teacher = required(given.teacher, "the teacher's detections")
     return student, replace(teacher, logits=teacher.logits.detach(), boxes=teacher.boxes.detach())
 
 
-def _visible(given: DistillationBatch, like: DenseDetections) -> Tensor:
+def _visible(given: DistillationBatch, like: DensePredictions) -> Tensor:
     """Returns ``(B, P, C)``, all True where the signal hides nothing."""
     if given.visible is None:
         return torch.ones_like(like.logits, dtype=torch.bool)
     return given.visible
 
 
-def _best(teacher: DenseDetections, visible: Tensor) -> Tensor:
+def _best(teacher: DensePredictions, visible: Tensor) -> Tensor:
     """Returns ``(B, P)``: the probability of each cell's best visible class."""
     return (teacher.logits.sigmoid() * visible).amax(-1)
 
 
-def _certain(teacher: DenseDetections, visible: Tensor) -> Tensor:
+def _certain(teacher: DensePredictions, visible: Tensor) -> Tensor:
     """Returns ``(B, P)``: how much a teacher's box is worth."""
     return _best(teacher, visible).square()
 
@@ -290,8 +364,8 @@ def _box_loss(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _owner_score(target: Assignment, objects: Objects) -> Tensor:
+def _owner_score(target: Assignment, detections: DetectionBatch) -> Tensor:
     """Returns ``(B, P)``: the score of the object that a cell answers for, 0 for background."""
-    if objects.scores.shape[1] == 0:
+    if detections.scores.shape[1] == 0:
         return torch.zeros_like(target.weights)
-    return objects.scores.gather(1, target.owner.clamp(min=0)) * (target.owner >= 0)
+    return detections.scores.gather(1, target.owner.clamp(min=0)) * (target.owner >= 0)

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.core.types import Task
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
-from edgekd.distill.features import paired_features
+from edgekd.distill.method import register_method
+from edgekd.distill.methods.features import paired_features
 
 _SHORTEST = 1e-6
 """Length below which a vector counts as zero: it has no direction, and gets no gradient."""
@@ -36,6 +38,16 @@ class RelationMethod(nn.Module):
         raise NotImplementedError
 
 
+@register_method(
+    "rkd",
+    tasks=set(Task),
+    needs={"features"},
+    weight=3.0,
+    options={"distance": 1.0, "angle": 2.0},
+    cost="memory with the batch size cubed; caches features",
+    source="Park et al., arXiv 1904.05068",
+    summary="distances and angles between the images of a batch",
+)
 class Distances(RelationMethod):
     """RKD: distances between two images and angles among three, 0 where student = teacher.
 
@@ -60,6 +72,15 @@ class Distances(RelationMethod):
         )
 
 
+@register_method(
+    "similarity",
+    tasks=set(Task),
+    needs={"features"},
+    weight=8.0,
+    cost="next to nothing; caches features",
+    source="Tung and Mori, arXiv 1907.09682",
+    summary="which images of a batch resemble each other",
+)
 class Similarity(RelationMethod):
     """Squared distance of the rows of two similarity matrices, 0 where student = teacher.
 
