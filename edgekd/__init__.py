@@ -25,21 +25,52 @@ if TYPE_CHECKING:
     from edgekd.api.catalogues import list_devices, load_recipe, read_dataset
     from edgekd.api.models import Model, benchmark, create_model, evaluate, list_models, load
     from edgekd.api.runs import Run, TrainedModel, compress, train
+    from edgekd.config.decoders import register_decoder, unregister_decoder
     from edgekd.core.errors import EdgeKDError
+    from edgekd.core.types import Dataset, Problem, Sample, Task
+    from edgekd.data.cleaning import (
+        AnnotatedImage,
+        AnnotatedObject,
+        ReadRequest,
+        assemble_dataset,
+    )
+    from edgekd.data.reader import register_reader, unregister_reader
+    from edgekd.distill.batch_context import DistillationBatch
+    from edgekd.distill.method import register_method, unregister_method
 
 _PLACES = {
     "edgekd.api.catalogues": ("list_devices", "load_recipe", "read_dataset"),
     "edgekd.api.models": ("Model", "benchmark", "create_model", "evaluate", "list_models", "load"),
     "edgekd.api.runs": ("Run", "TrainedModel", "compress", "train"),
+    "edgekd.config.decoders": ("register_decoder", "unregister_decoder"),
     "edgekd.core.errors": ("EdgeKDError",),
+    "edgekd.core.types": ("Dataset", "Problem", "Sample", "Task"),
+    "edgekd.data.cleaning": (
+        "AnnotatedImage",
+        "AnnotatedObject",
+        "ReadRequest",
+        "assemble_dataset",
+    ),
+    "edgekd.data.reader": ("register_reader", "unregister_reader"),
+    "edgekd.distill.batch_context": ("DistillationBatch",),
+    "edgekd.distill.method": ("register_method", "unregister_method"),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "AnnotatedImage",
+    "AnnotatedObject",
+    "Dataset",
+    "DistillationBatch",
     "EdgeKDError",
     "Model",
+    "Problem",
+    "ReadRequest",
     "Run",
+    "Sample",
+    "Task",
     "TrainedModel",
+    "assemble_dataset",
     "benchmark",
     "compress",
     "create_model",
@@ -49,7 +80,13 @@ __all__ = [
     "load",
     "load_recipe",
     "read_dataset",
+    "register_decoder",
+    "register_method",
+    "register_reader",
     "train",
+    "unregister_decoder",
+    "unregister_method",
+    "unregister_reader",
 ]
 
 

@@ -32,7 +32,7 @@ from edgekd.data.dataset import load
 from edgekd.data.image import read_image
 from edgekd.data.loader import Batch
 from edgekd.distill.batch_context import DistillationBatch
-from edgekd.distill.methods import build_method
+from edgekd.distill.method import build_method
 from edgekd.training.allocator import keep_freed_memory
 
 HERE = Path(__file__).parent

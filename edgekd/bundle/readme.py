@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgekd.bundle.contract import BundleContract, FileContract
 from edgekd.bundle.tensorrt import trtexec_lines
+from edgekd.config.decoders import decoder_files
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics, Latency, ModelRow
 from edgekd.core.types import Format, Precision, Task
 from edgekd.report.recommendation import recommendation
@@ -37,7 +38,7 @@ too.
 | `contract.schema.json` | JSON Schema of `contract.json` |
 | `labels.txt` | Class names, one a line, in the order of the labels |
 | `decoder.py` | Reference decoder from raw outputs to results; needs only numpy |
-| `golden/` | Input images, raw outputs of each model and kernel set, and the expected results |
+{_registered(contract)}| `golden/` | Input images, raw outputs of each model and kernel set, and the expected results |
 | `replay.py` | Runs the models here and compares with `golden/` |
 | `licences/` | Licences of the training data and of the teacher |
 | `manifest.json` | Size and sha256 of every other file |
@@ -55,6 +56,16 @@ in milliseconds; what is measured and what is predicted stand in columns of thei
 |---|---|---|---:|---:|---|---|
 {_table(rows)}
 """  # noqa: E501 - a table's row is one line
+
+
+def _registered(contract: BundleContract) -> str:
+    """Returns the lines of the decoders that are not in ``decoder.py``, which loads them."""
+    names = {name for file in contract.files for name in decoder_files(file.decoding.decoder)}
+    lines = [
+        f"| `{name}` | What `decoder.py` reads these outputs with |\n"
+        for name in sorted(names - {"decoder.py"})
+    ]
+    return "".join(lines)
 
 
 def _tensorrt(contract: BundleContract, rows: Sequence[ModelRow], opset: int | None) -> str:

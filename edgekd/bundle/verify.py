@@ -11,6 +11,7 @@ from typing import Any
 
 from edgekd.board.transport import PYTHON, last_line, over_ssh
 from edgekd.bundle.manifest import MANIFEST
+from edgekd.config.decoders import registered_decoders
 from edgekd.core.errors import RunError
 from edgekd.core.files import write_atomic
 from edgekd.modelfile.memory import try_out
@@ -79,5 +80,6 @@ def _stage(bundle: Path, listed: dict[str, dict[str, Any]], staged: Path) -> Non
         write_atomic(staged / "bundle" / name, content)
     manifest = json.dumps({"schema": 1, "files": listed})
     write_atomic(staged / "bundle" / MANIFEST, manifest)
-    for name in ("replay.py", "decoder.py"):
-        shutil.copyfile(standalone_file(name), staged / name)
+    shutil.copyfile(standalone_file("replay.py"), staged / "replay.py")
+    for name, source in registered_decoders().items():
+        shutil.copyfile(source, staged / name)

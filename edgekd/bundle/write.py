@@ -16,6 +16,7 @@ from edgekd.bundle.manifest import MANIFEST, write_manifest
 from edgekd.bundle.readme import readme_text
 from edgekd.bundle.schema import json_schema
 from edgekd.bundle.thresholds import ClassThreshold, best_thresholds
+from edgekd.config.decoders import decoder_files
 from edgekd.core.errors import ModelError, RunError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.owned import files_in
@@ -154,6 +155,14 @@ def _thresholds(source: BundleSource) -> tuple[ClassThreshold, ...]:
     return best_thresholds(source.dataset, source.predictions)
 
 
+def _decoders(contract: BundleContract) -> dict[str, Path]:
+    """Returns what reads the outputs of the bundle's files: file name to source."""
+    found: dict[str, Path] = {}
+    for file in contract.files:
+        found |= decoder_files(file.decoding.decoder)
+    return found
+
+
 def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -> None:
     texts = {
         "contract.json": json.dumps(to_mapping(contract), indent=1) + "\n",
@@ -162,7 +171,7 @@ def _write_texts(source: BundleSource, contract: BundleContract, folder: Path) -
         "README.md": readme_text(
             contract, source.rows, source.dataset.split, source.tensorrt_opset
         ),
-        "decoder.py": standalone_file("decoder.py").read_text(encoding="utf-8"),
+        **{name: path.read_text(encoding="utf-8") for name, path in _decoders(contract).items()},
         "replay.py": standalone_file("replay.py").read_text(encoding="utf-8"),
     }
     for name in {**LICENCES, **source.licences}:

@@ -12,7 +12,13 @@ import click
 
 from edgekd.cli.app import main
 from edgekd.cli.board_options import board_options, python_option
-from edgekd.cli.recipe_options import FOLDER, gate_changes, gate_options, progress_for_terminal
+from edgekd.cli.recipe_options import (
+    FOLDER,
+    gate_changes,
+    gate_options,
+    plugin_option,
+    progress_for_terminal,
+)
 from edgekd.cli.train_commands import figures, print_run
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--data", type=FOLDER, help="Data set. [the built-in demo set]")
 @click.option("--split", default="val", show_default=True)
 @click.option("--host", help="Compute there over ssh, such as pi@192.168.1.20.")
+@plugin_option
 @python_option
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -153,6 +160,7 @@ def _bench_farm(model: Path, hosts: Path, protocol: Protocol, as_json: bool) -> 
 @main.command()
 @click.argument("model", type=FOLDER)
 @click.argument("images", nargs=-1, required=True, type=FOLDER)
+@plugin_option
 @click.option("--out", type=FOLDER, default=Path("predictions"), show_default=True)
 @click.option("--min-score", type=click.FloatRange(0.001, 1), default=0.3, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the detections as JSON.")
@@ -221,6 +229,7 @@ def report(run: Path, verbose: bool, as_json: bool, **limits: str | None) -> Non
 
 @main.command()
 @click.argument("run", type=FOLDER)
+@plugin_option
 @click.option("--out", type=FOLDER, help="Folder of the bundle. [<run>-bundle]")
 def bundle(run: Path, out: Path | None) -> None:
     """Write what firmware takes over: files, contract, decoder, thresholds, golden vectors."""
@@ -234,6 +243,7 @@ def bundle(run: Path, out: Path | None) -> None:
 @main.command()
 @click.argument("bundle", type=FOLDER)
 @click.option("--host", help="Replay there over ssh instead, such as pi@192.168.1.20.")
+@plugin_option
 @python_option
 @click.option("--json", "as_json", is_flag=True)
 def verify(bundle: Path, host: str | None, python: str, as_json: bool) -> None:

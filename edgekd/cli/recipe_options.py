@@ -70,6 +70,13 @@ def recipe_options(command: Command) -> Command:
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any recipe key."
         ),
+        click.option(
+            "--plugin",
+            "plugins",
+            multiple=True,
+            type=FOLDER,
+            help="Python file that registers a method, a decoder or a reader.",
+        ),
         click.option("--out", type=FOLDER, help="Run directory. [runs/<data>-<target>]"),
         click.option(
             "--torch-device", default="auto", help="cpu, cuda or auto.", show_default=True
@@ -90,6 +97,23 @@ GATES = {
     "max_size": "Of an int8 file, such as 400KiB.",
     "max_memory": "Peak memory of an int8 file here, such as 8MiB.",
 }
+
+
+def _load_plugins(_context: click.Context, _option: click.Parameter, files: Any) -> None:  # noqa: ANN401
+    from edgekd.config.plugins import load_plugins
+
+    load_plugins(files)
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    type=FOLDER,
+    expose_value=False,
+    callback=_load_plugins,
+    help="Python file to run first, which registers a decoder or a reader.",
+)
+"""For commands on files and finished runs, which run no plugin that those refer to."""
 
 
 def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -170,6 +194,8 @@ def _flag_changes(options: dict[str, Any]) -> dict[str, Any]:
         if options[flag] is not None
         for key in dotted
     }
+    if options["plugins"]:
+        changes["plugins"] = list(options["plugins"])
     paths = {"unlabelled": "data.unlabelled", "weights": "teacher.weights"}
     for flag, key in paths.items():
         if options[flag]:

@@ -11,7 +11,7 @@ from edgekd.config.recipe import override
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import write_atomic
 from edgekd.core.types import FAMILIES
-from edgekd.data.dataset import recognise
+from edgekd.data.reader import recognise
 from edgekd.run.inputs import fitted_recipe
 
 

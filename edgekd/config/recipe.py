@@ -44,10 +44,13 @@ class Recipe:
     Attributes:
         target: Device id (``edgekd devices``) or path of a device YAML.
         seed: Of initial weights, data order and augmentation.
+        plugins: Python files that register methods, decoders and readers of your own. They are
+            code, and are run.
     """
 
     target: str = "jetson"
     seed: int = 0
+    plugins: tuple[Path, ...] = ()
     data: DataSection = field(default_factory=DataSection)
     input: InputSection = field(default_factory=InputSection)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -158,6 +161,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
     return replace(
         recipe,
         target=target,
+        plugins=tuple((folder / path).resolve() for path in recipe.plugins),
         data=replace(data, path=anchor(data.path), unlabelled=anchor(data.unlabelled)),
         teacher=replace(
             teacher,

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekd.core.errors import suggest
 from edgekd.core.types import Format, Priors
-from edgekd.standalone.decoder import DECODERS
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:
@@ -127,8 +125,6 @@ class NetworkSection:
     priors: Priors | None = None
 
     def __post_init__(self) -> None:
-        if self.decoder is not None and self.decoder not in DECODERS:
-            raise ValueError(f"decoder {self.decoder!r}{suggest(self.decoder, DECODERS)}")
         if any(value == 0 for value in self.std):
             raise ValueError(f"std {list(self.std)}: must not be 0")
 

@@ -11,7 +11,7 @@ Conventions, stated once:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -101,11 +101,11 @@ class Sample:
     frame: int | None = None
     width: int = 0
     height: int = 0
-    boxes: Boxes
     labels: NDArray[np.int64]
-    areas: NDArray[np.float32]
-    ignore: Boxes
-    ignore_labels: NDArray[np.int64]
+    boxes: Boxes = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    areas: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    ignore: Boxes = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    ignore_labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,7 @@ class Dataset:
         name: Name shown in reports.
         task: Detection or classification.
         split: ``train``, ``val`` or ``test``.
-        format: ``coco``, ``yolo``, ``voc``, ``folder`` or ``idx``.
+        format: Name of its reader, such as ``coco``.
         root: Folder that every image lies in.
         classes: Names, indexed by label.
         samples: Ordered by image file name (IDX: by frame).

@@ -23,7 +23,7 @@ _CLIP_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class ReadRequest:
     """What is asked of a reader.
 
     Attributes:
@@ -32,6 +32,7 @@ class Request:
         ignore_classes: Category names to treat as ignore regions, beside `IGNORE_NAMES`.
         subset: List of the images to keep; by default the one ``<split>_subset*.txt`` in root.
         require_images: False keeps samples whose image is not there, for work on annotations only.
+        cache: Folder for unpacked files; None for the user's cache folder.
     """
 
     root: Path
@@ -39,10 +40,11 @@ class Request:
     ignore_classes: tuple[str, ...] = ()
     subset: Path | None = None
     require_images: bool = True
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FoundObject:
+class AnnotatedObject:
     """One annotation as the file states it.
 
     Attributes:
@@ -59,7 +61,7 @@ class FoundObject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FoundImage:
+class AnnotatedImage:
     """One image as the annotations state it.
 
     Attributes:
@@ -81,15 +83,15 @@ class FoundImage:
     width: int = 0
     height: int = 0
     normalised: bool = False
-    objects: tuple[FoundObject, ...] = ()
+    objects: tuple[AnnotatedObject, ...] = ()
 
 
-def assemble(
-    request: Request,
+def assemble_dataset(
+    request: ReadRequest,
     *,
     form: str,
     root: Path,
-    images: Sequence[FoundImage],
+    images: Sequence[AnnotatedImage],
     categories: Iterable[str],
     available: Iterable[str],
     problems: Sequence[Problem] = (),
@@ -157,8 +159,8 @@ def _classes(
 
 
 def _chosen(
-    request: Request, root: Path, images: Sequence[FoundImage], available: frozenset[str]
-) -> tuple[list[FoundImage], list[Problem]]:
+    request: ReadRequest, root: Path, images: Sequence[AnnotatedImage], available: frozenset[str]
+) -> tuple[list[AnnotatedImage], list[Problem]]:
     """Returns the images that the subset list and the made split keep, with notes of both."""
     chosen, notes = list(images), list[Problem]()
     source = source_of(request.split, available, root)
@@ -176,7 +178,7 @@ def _chosen(
 
 
 def _checked_size(
-    image: FoundImage, require_images: bool, problems: list[Problem]
+    image: AnnotatedImage, require_images: bool, problems: list[Problem]
 ) -> tuple[int, int] | None:
     """Returns (width, height) of the image, or None where it is dropped; reports what is wrong."""
     stated = (image.width, image.height)
@@ -201,7 +203,7 @@ def _checked_size(
     return size
 
 
-def _missing(image: FoundImage) -> Problem:
+def _missing(image: AnnotatedImage) -> Problem:
     if image.annotated and not image.shared:
         detail = f"no image {image.path.name}"
         return Problem(kind="annotation-without-image", path=image.annotation, detail=detail)
@@ -211,7 +213,7 @@ def _missing(image: FoundImage) -> Problem:
 
 
 def _sample(
-    image: FoundImage,
+    image: AnnotatedImage,
     size: tuple[int, int],
     classes: dict[str, int],
     ignored: frozenset[str],
@@ -248,7 +250,7 @@ def _sample(
 
 
 def _checked_box(
-    item: FoundObject, image: FoundImage, size: tuple[int, int], problems: list[Problem]
+    item: AnnotatedObject, image: AnnotatedImage, size: tuple[int, int], problems: list[Problem]
 ) -> tuple[float, ...] | None:
     """Returns the box in pixels inside the image, or None where it is dropped."""
     width, height = size

@@ -1,4 +1,4 @@
-"""The way in: recognise a data set's format, load one split, and sum up what was wrong with it."""
+"""The way in: load one split of a data set, and sum up what was wrong with it."""
 
 from __future__ import annotations
 
@@ -10,47 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.errors import DataError, suggest
-from edgekd.core.types import Dataset, Problem, Task
-from edgekd.data.cleaning import Request
-from edgekd.data.readers import coco, folder, idx, voc, yolo
+from edgekd.core.types import UNANNOTATED, Dataset, Problem, Task
+from edgekd.data.cleaning import ReadRequest
+from edgekd.data.reader import readers, recognise
 from edgekd.data.splits import NOTES, SPLITS
 
-FORMATS = ("yolo", "coco", "voc", "idx", "folder")
 _SHOWN = 3
-
-
-def recognise(root: Path) -> str:
-    """Returns the format of the data set in ``root``: one of `FORMATS`.
-
-    The first that fits, in that order, so that a description file goes before bare images.
-
-    Raises:
-        DataError: Nothing is there, or nothing of a known format.
-    """
-    if not root.exists():
-        raise DataError(f"{root}: no such data set")
-    if root.is_file():
-        if coco.annotation_files(root):
-            return "coco"
-        raise DataError(f"{root}: not COCO instances JSON; legal: that file, or a folder")
-    if yolo.description_file(root) is not None:
-        return "yolo"
-    if coco.annotation_files(root):
-        return "coco"
-    homes = voc.homes(root)
-    if len(homes) == 1:
-        return "voc"
-    if idx.image_files(root):
-        return "idx"
-    if homes:
-        listed = ", ".join(str(path) for path in homes)
-        raise DataError(f"{root}: several Pascal VOC sets; name one of them: {listed}")
-    if folder.class_folders(root):
-        return "folder"
-    raise DataError(
-        f"{root}: no known data set; legal: a data.yaml with YOLO labels, COCO instances JSON in "
-        "annotations/, Pascal VOC XML, IDX files, or a folder of images for each class"
-    )
 
 
 def load(
@@ -70,7 +35,7 @@ def load(
     Args:
         root: Folder of the data set; for COCO also one JSON file.
         split: ``train``, ``val`` or ``test``. A set without ``val`` lends it a fifth of ``train``.
-        format: One of `FORMATS`; by default recognised.
+        format: Name of its reader; by default recognised.
         ignore_classes: Categories whose boxes are ignore regions; ``DontCare`` and its like always
             are. Detection only.
         strict: Makes any problem an error.
@@ -86,18 +51,20 @@ def load(
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r}{suggest(split, SPLITS)}")
-    if format is not None and format not in FORMATS:
-        raise DataError(f"format {format!r}{suggest(format, FORMATS)}")
+    if format is not None and format not in readers():
+        raise DataError(f"format {format!r}{suggest(format, readers())}")
     if not root.exists():
         raise DataError(f"{root}: no such data set")
-    request = Request(
+    request = ReadRequest(
         root=root,
         split=split,
         ignore_classes=ignore_classes,
         subset=subset,
         require_images=require_images,
+        cache=cache,
     )
-    dataset = _read(format or recognise(root), request, cache)
+    dataset = readers()[format or recognise(root)].read(request)
+    _require_consistent(dataset)
     if task is not None and dataset.task is not task:
         raise DataError(f"{root}: {dataset.format} data for {dataset.task}, wanted {task}")
     wrong = [problem for problem in dataset.problems if problem.kind not in NOTES]
@@ -140,6 +107,23 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     return replace(dataset, classes=classes, samples=tuple(samples))
 
 
+def _require_consistent(dataset: Dataset) -> None:
+    """Raises `DataError` where a reader returned boxes without labels, or unknown ones."""
+    for sample in dataset.samples:
+        objects = len(sample.labels)
+        alike = dataset.task is Task.CLASSIFICATION or objects == len(sample.boxes)
+        lowest = UNANNOTATED if dataset.task is Task.CLASSIFICATION else 0
+        inside = objects == 0 or lowest <= sample.labels.min() <= sample.labels.max() < len(
+            dataset.classes
+        )
+        if not (alike and inside and len(sample.areas) == len(sample.boxes)):
+            raise DataError(
+                f"{sample.path}: the reader {dataset.format!r} gave {len(sample.boxes)} boxes, "
+                f"{len(sample.areas)} areas and the labels {sample.labels.tolist()[:10]}; legal: "
+                f"as many of each, labels from 0 to {len(dataset.classes) - 1}"
+            )
+
+
 def summarise(problems: Iterable[Problem]) -> str:
     """Returns one line a kind: how many, and the first few files with what was found there."""
     kinds: dict[str, list[Problem]] = {}
@@ -152,17 +136,3 @@ def _line(kind: str, members: list[Problem]) -> str:
     shown = "; ".join(f"{member.path.name}: {member.detail}" for member in members[:_SHOWN])
     more = f"; and {len(members) - _SHOWN} more" if len(members) > _SHOWN else ""
     return f"{kind} {len(members)}: {shown}{more}"
-
-
-def _read(form: str, request: Request, cache: Path | None) -> Dataset:
-    match form:
-        case "coco":
-            return coco.read(request)
-        case "yolo":
-            return yolo.read(request)
-        case "voc":
-            return voc.read(request)
-        case "folder":
-            return folder.read(request.root, request.split)
-        case _:
-            return idx.read(request.root, request.split, cache=cache)

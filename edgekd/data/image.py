@@ -13,7 +13,7 @@ from PIL import ImageOps
 
 from edgekd.core.errors import DataError, ModelError
 from edgekd.core.types import Image, InputContract, Sample
-from edgekd.data.readers.idx import read_frame
+from edgekd.data.idx_file import read_frame
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded: a quarter of a GiB as RGB, Pillow's own warning level."""

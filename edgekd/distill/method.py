@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import hashlib
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,16 +12,17 @@ from torch import nn
 
 from edgekd.config.learning import DEFAULT_METHODS, DistillSection, MethodConfig
 from edgekd.core.errors import RecipeError, suggest
+from edgekd.core.modules import import_all
 from edgekd.core.types import Task
 from edgekd.distill.batch_context import LevelPair
 
 Loss = TypeVar("Loss", bound=type[nn.Module])
 
-NEEDS = ("outputs", "dense-predictions", "features", "head", "detections", "labels")
-"""What a method may read: of the teacher its raw ``outputs``, whatever they mean; its
-``dense-predictions`` (classes and boxes at every cell, as EdgeKD's own detectors give them); its
-``features``; its own ``head``; its ``detections`` after suppression, all that an external detector
-gives. ``labels`` is annotation."""
+NEEDS = ("logits", "outputs", "dense-predictions", "features", "head", "detections", "labels")
+"""What a method may read: of the teacher its class ``logits``; its raw ``outputs``, whatever they
+mean, where the student's have the same shapes; its ``dense-predictions`` (classes and boxes at
+every cell, as EdgeKD's own detectors give them); its ``features``; its own ``head``; its
+``detections`` after suppression, all that an external detector gives. ``labels`` is annotation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,7 @@ _SMALLEST = {"temperature": 0.1}
 
 def methods() -> Mapping[str, Method]:
     """Returns every method by name: EdgeKD's own, then those of plugins."""
-    importlib.import_module("edgekd.distill.methods")  # Registers them.
+    import_all("edgekd.distill.methods")
     return _METHODS
 
 
@@ -97,7 +99,7 @@ def register_method(
 
     def registered(module: Loss) -> Loss:
         taken = _METHODS.get(name)
-        if taken is not None:
+        if taken is not None and taken.module.__module__ != module.__module__:
             raise RecipeError(
                 f"distillation method {name!r} is {taken.module.__module__}."
                 f"{taken.module.__name__} already; legal: another name"
@@ -153,6 +155,19 @@ def chosen_methods(section: DistillSection, cases: Sequence[str]) -> dict[str, M
         weight = given.pop("weight", known_method(name).weight)
         chosen[name] = MethodConfig(weight=weight, options=method_options(name, given))
     return chosen
+
+
+def registered_sources(names: Iterable[str]) -> dict[str, str]:
+    """Returns the SHA-256 of the source of each method that is not EdgeKD's own, by its name.
+
+    A method that a program registers itself belongs to no plugin's file.
+    """
+    modules = {name: known_method(name).module for name in names}
+    return {
+        name: hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+        for name, module in modules.items()
+        if not module.__module__.startswith("edgekd.")
+    }
 
 
 def method_options(name: str, given: Mapping[str, float]) -> dict[str, float]:

@@ -74,8 +74,8 @@ class DistillationTask:
         self.model = nn.ModuleDict({"student": student, "methods": nn.ModuleDict(learnt)})
         self._teacher_outputs, self._methods = teacher_outputs, dict(methods)
         self._loss, self._task = loss, task
-        needs = frozenset().union(*(known_method(name).needs for name in methods))
-        self._assigner = TaskAlignedAssigner() if "labels" in needs else None
+        self._needs = frozenset().union(*(known_method(name).needs for name in methods))
+        self._assigner = TaskAlignedAssigner() if "labels" in self._needs else None
 
     @property
     def learnt(self) -> nn.Module:
@@ -91,7 +91,8 @@ class DistillationTask:
         with torch.autocast(batch.images.device.type, enabled=False):
             given = self._distillation_batch(student, teacher_outputs, batch)
             for name, choice in self._methods.items():
-                terms[f"kd/{name}"] = choice.weight * learnt[name](given)  # type: ignore[index]
+                loss = _one_number(name, learnt[name](given))  # type: ignore[index]
+                terms[f"kd/{name}"] = choice.weight * loss
         return terms
 
     def _distillation_batch(
@@ -119,7 +120,7 @@ class DistillationTask:
         )
         told = [teacher_output for teacher_output in teacher_outputs if teacher_output.outputs]
         given = replace(given, student_outputs=outputs)
-        if told and "raw-outputs" in self._methods:
+        if told and "outputs" in self._needs:
             given = replace(given, teacher_outputs=_mean_outputs([x.outputs for x in told]))
         if self._task is Task.CLASSIFICATION:
             logits = _mean_logits([x.outputs[0].float() for x in told]) if told else None
@@ -201,6 +202,16 @@ class DistillationTask:
             if form.head is not None:
                 return partial(_at_pair, form.head, pairs)
         return None
+
+
+def _one_number(name: str, loss: object) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        found = f"a tensor of {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+        raise RecipeError(
+            f"distillation method {name!r} returned {found}; legal: a tensor of one number, made "
+            "of what it says that it needs"
+        )
+    return loss.reshape(())
 
 
 def _at_pair(

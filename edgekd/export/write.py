@@ -12,6 +12,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 import edgekd
+from edgekd.config.decoders import decoder_files
 from edgekd.config.device import Device
 from edgekd.config.sections import ExportSection
 from edgekd.core.exported import (
@@ -33,7 +34,6 @@ from edgekd.modelfile.labels import onnx_labels, tflite_metadata
 from edgekd.modelfile.read import read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
 from edgekd.nets.card import Card
-from edgekd.standalone import standalone_file
 from edgekd.standalone.decoder import IN_THE_FILE
 
 
@@ -92,8 +92,8 @@ def export_files(
             artifacts += write(graphs)
         else:
             note(f"no {model_format.value}: {device.id} does not execute it")
-    decoder = standalone_file("decoder.py").read_text(encoding="utf-8")
-    write_atomic(folder / "decoder.py", decoder)
+    for name, source in decoder_files(card.decoder).items():
+        write_atomic(folder / name, source.read_bytes())
     return tuple(artifacts)
 
 

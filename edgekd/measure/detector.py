@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.core.errors import ModelError
 from edgekd.core.progress import Progress
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics
 from edgekd.core.serialize import to_mapping
@@ -37,7 +38,7 @@ class FileModel:
         threads: Of the runtime.
 
     Raises:
-        ModelError: The file cannot be run or carries no contract.
+        ModelError: The file cannot be run, carries no contract, or one whose decoder is not here.
 
     Attributes:
         contract: What the file expects and returns.
@@ -47,6 +48,7 @@ class FileModel:
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.contract: Contract = read_contract(path)
+        _require_decoder(path, self.contract)
         self.runner: Runner = open_runner(
             path, threads=threads, arithmetic=self.contract.arithmetic
         )
@@ -83,6 +85,15 @@ class FileModel:
         (values,) = outputs
         spec = self.contract.outputs[0]
         return np.asarray(decoder.dequantize(values, spec.scale, spec.zero_point)[0])
+
+
+def _require_decoder(path: Path, contract: Contract) -> None:
+    name = contract.decoding.decoder
+    if name not in ("none", decoder.IN_THE_FILE, *decoder.DECODERS):
+        raise ModelError(
+            f"{path}: its outputs are read by the decoder {name!r}, which a plugin registers; name "
+            f"that file with --plugin (a copy, {decoder.file_of(name)}, may lie beside the model)"
+        )
 
 
 def predict_file(

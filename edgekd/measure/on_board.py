@@ -9,6 +9,7 @@ does other work at the same time is said to be busy.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from edgekd.board.logs import Timing
 from edgekd.board.state import BoardState, board_state, slowed, tegrastats_power
 from edgekd.board.transport import Workspace, last_line
+from edgekd.config.decoders import decoder_files
 from edgekd.core.errors import ModelError, RunError
 from edgekd.core.results import Basis, Latency
 from edgekd.core.serialize import to_mapping
@@ -251,7 +253,11 @@ def _push_with_contract(work: Workspace, model: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as staged:
         path = Path(staged) / "contract.json"
         path.write_text(json.dumps(to_mapping(contract)), encoding="utf-8")
-        work.push(standalone_file("agent.py"), model, standalone_file("decoder.py"), path)
+        sources = decoder_files(contract.decoding.decoder)
+        for name, source in sources.items():
+            shutil.copyfile(source, Path(staged) / name)
+        staged_files = (path, *(Path(staged) / name for name in sources))
+        work.push(standalone_file("agent.py"), model, *staged_files)
     return ["--contract", path.name]
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import nn
 
+from edgekd.config.decoders import Shape, shape_text, shapes_fit
 from edgekd.core.errors import ModelError
+from edgekd.core.serialize import to_mapping
 from edgekd.core.types import OutputContract, Task
 from edgekd.nets.card import Card
-
-_ROLES = {
-    "ssd": ("scores", "boxes"),
-    "ssd-raw": ("scores", "boxes"),
-    "fastestdet-raw": ("objectness", "boxes", "classes"),
-}
-"""Roles of the outputs of decoders that read several; the others read one, ``detections``."""
+from edgekd.standalone.decoder import DECODERS
 
 
 @torch.no_grad()
@@ -26,7 +24,8 @@ def network_outputs(net: nn.Module, card: Card) -> tuple[OutputContract, ...]:
         card: Its card.
 
     Raises:
-        ModelError: An output is no tensor, or the decoder reads another number of outputs.
+        ModelError: An output is no tensor, or the decoder reads another number of outputs or
+            outputs of other shapes.
     """
     training = net.training
     device = next(iter(net.state_dict().values())).device
@@ -40,6 +39,8 @@ def network_outputs(net: nn.Module, card: Card) -> tuple[OutputContract, ...]:
             )
     shapes = [tuple(output.shape) for output in outputs]
     names = _names(card, len(shapes))
+    if card.own and card.decoder != "none":
+        _require_shapes(card, shapes)
     return tuple(
         OutputContract(
             name=f"{role}_{stride}" if stride else role,
@@ -62,7 +63,7 @@ def _names(card: Card, count: int) -> list[tuple[str, int]]:
     elif card.decoder == "none":
         names = [(f"raw_{index}", 0) for index in range(count)]
     else:
-        names = [(role, 0) for role in _ROLES.get(card.decoder, ("detections",))]
+        names = [(role, 0) for role in _expected(card)]
     if len(names) != count:
         roles = ", ".join(role for role, _ in names)
         raise ModelError(
@@ -70,3 +71,24 @@ def _names(card: Card, count: int) -> list[tuple[str, int]]:
             f"{len(names)} ({roles})"
         )
     return names
+
+
+def _expected(card: Card) -> Mapping[str, Shape]:
+    """Returns the shapes that the decoder of a network of the user's own reads, by role."""
+    priors = card.own.priors if card.own else None
+    expected: Mapping[str, Shape] = DECODERS[card.decoder].outputs(
+        len(card.classes), card.height, card.width, priors and to_mapping(priors)
+    )
+    return expected
+
+
+def _require_shapes(card: Card, shapes: Sequence[tuple[int, ...]]) -> None:
+    expected = _expected(card)
+    if not shapes_fit(shapes, list(expected.values())):
+        found = ", ".join(map(shape_text, shapes))
+        wanted = ", ".join(f"{role} {shape_text(shape)}" for role, shape in expected.items())
+        raise ModelError(
+            f"{card.architecture} returns {found}; decoder {card.decoder!r} with "
+            f"{len(card.classes)} classes and an input of {card.width} x {card.height} reads "
+            f"{wanted}"
+        )

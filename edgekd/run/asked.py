@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.config.plugins import load_plugins
 from edgekd.config.recipe import Recipe, load_recipe, override
 from edgekd.core.errors import RecipeError
 from edgekd.run.inputs import demo_recipe, fitted_recipe
@@ -37,6 +38,8 @@ def asked_recipe(
         RecipeError: A key or a value is not legal.
         DataError: The data set is not recognised.
     """
+    plugins = [Path(path).resolve() for path in changes.get("plugins", ())]
+    load_plugins(plugins)  # One may read the data set.
     if recipe:
         start = load_recipe(recipe)
     elif data:
@@ -52,6 +55,8 @@ def asked_recipe(
     if teachers:
         base["teacher.model"], *others = map(resolved_source, teachers)
         base["teacher.others"] = others
+    if plugins:
+        changes = {**changes, "plugins": [str(path) for path in plugins]}
     return override(start, base | changes)
 
 

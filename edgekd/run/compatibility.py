@@ -56,7 +56,7 @@ def require_like_outputs(student: Sequence[tuple[int, ...]], teachers: Sequence[
     for form in (teacher.form for teacher in teachers if "outputs" in teacher.gives):
         if tuple(form.shapes) != tuple(student):
             raise RecipeError(
-                "distillation method 'raw-outputs' compares outputs of the same shapes; the "
+                "a distillation method compares raw outputs, which must have the same shapes; the "
                 f"student's are {_shapes(student)}, those of teacher {form.name!r} "
                 f"{_shapes(form.shapes)}"
             )
@@ -89,15 +89,15 @@ def _obstacle(info: Method, student: Card, gives: frozenset[str]) -> str:
 
 def _asked_of_student(info: Method) -> frozenset[str]:
     """Returns what a method reads of the student: detected objects are assigned to its cells."""
-    asked = info.needs & {"outputs", "features", "dense-predictions"}
+    asked = info.needs & {"logits", "outputs", "features", "dense-predictions"}
     return asked | {"dense-predictions"} if "detections" in info.needs else asked
 
 
 def _shown(student: Card) -> frozenset[str]:
+    shown = {"outputs", "logits" if student.task is Task.CLASSIFICATION else "dense-predictions"}
     if student.own:
-        return frozenset({"outputs"})
-    shown = frozenset({"outputs", "features"})
-    return shown | {"dense-predictions"} if student.task is Task.DETECTION else shown
+        return frozenset(shown - {"dense-predictions"})
+    return frozenset({*shown, "features"})
 
 
 def _hint(student: Card, gives: frozenset[str]) -> str:

@@ -16,6 +16,7 @@ from edgekd.core.progress import Progress
 from edgekd.core.serialize import to_mapping
 from edgekd.core.types import Dataset, Task
 from edgekd.data.dataset import with_classes
+from edgekd.distill.method import known_method
 from edgekd.nets.card import Card
 from edgekd.nets.custom import is_custom
 from edgekd.run.compatibility import matched_methods, require_like_outputs
@@ -120,7 +121,7 @@ def open_context(
         seed=recipe.seed,
         torch_device=torch_device,
     )
-    if "raw-outputs" in methods:
+    if any("outputs" in known_method(name).needs for name in methods):
         require_like_outputs([o.shape for o in student.outputs()], teachers)
     return RunContext(
         recipe=recipe,

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -80,6 +81,7 @@ class RunDirectory:
     Args:
         path: Made where it does not exist.
         asked: What it is to hold; None leaves that open.
+        plugins: Hash or version of each plugin: every stage depends on them.
 
     Attributes:
         continues: Whether it holds, finished or not, a run of the very same recipe, or is new.
@@ -89,8 +91,10 @@ class RunDirectory:
             make, or a run on another data set or for another target.
     """
 
-    def __init__(self, path: Path, asked: Asked | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, asked: Asked | None = None, plugins: Mapping[str, str] | None = None
+    ) -> None:
+        self.path, self._plugins = path, dict(plugins or {})
         self.seconds: dict[str, float] = {}
         _adopt_earlier(path)
         known = claim(path, "run directory", ignored=(LOCK,))
@@ -125,6 +129,8 @@ class RunDirectory:
     def complete(self, stage: Stage) -> Path:
         """Returns the folder of a finished stage, which works if need be."""
         name, inputs = stage.name, stage.inputs()
+        if self._plugins:
+            inputs = {**inputs, "plugins": self._plugins}
         folder = self.path / name
         wanted = digest(inputs)
         if _finished(folder, wanted) is None:
@@ -301,7 +307,10 @@ def asked_of(command: str, recipe: Recipe, target: str) -> Asked:
 
 def making(recipe: Recipe, *, with_gates: bool = False) -> str:
     """Returns the hash of what a file is made by; a gate only judges it, unless it steers."""
-    return digest({k: v for k, v in to_mapping(recipe).items() if k != "gates" or with_gates})
+    made_by = {k: v for k, v in to_mapping(recipe).items() if k != "gates" or with_gates}
+    if not recipe.plugins:  # The hash of a recipe from before there were any.
+        del made_by["plugins"]
+    return digest(made_by)
 
 
 def default_folder(asked: Asked, runs: Path = Path("runs")) -> Path:

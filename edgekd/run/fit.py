@@ -153,7 +153,9 @@ def _teacher_outputs(
 ) -> tuple[ViewStream, Callable[[Batch], Sequence[TeacherOutput]]]:
     """Returns the views, and what gives the teachers' outputs on a batch: live or from a cache."""
     needs = frozenset().union(*(known_method(name).needs for name in methods))
-    kinds = [k for k in KINDS if k in needs or (k == "outputs" and "dense-predictions" in needs)]
+    if needs & {"logits", "dense-predictions"}:  # Which are made of the outputs.
+        needs |= {"outputs"}
+    kinds = [k for k in KINDS if k in needs]
     stream = replace(stream, magnified=context.teacher_resolution)
     section = context.recipe.teacher
     if not section.cache_views:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import torch
 
+from edgekd.config.decoders import require_decoder
 from edgekd.config.device import Device, load_device
+from edgekd.config.plugins import load_plugins
 from edgekd.config.recipe import Recipe, dump_recipe
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import write_atomic
 from edgekd.core.progress import Progress, SilentProgress
+from edgekd.distill.method import chosen_methods, registered_sources
 from edgekd.run.context import RunContext, open_context
 from edgekd.run.directory import RunDirectory, asked_of, exported_files, making
 from edgekd.run.inputs import load_split, require_apart, require_feasible, writable
@@ -74,9 +77,16 @@ def with_smaller_student(context: RunContext, files: Path) -> RunContext | None:
 def _directory(
     command: str, recipe: Recipe, device: Device, folder: Path, progress: Progress
 ) -> RunDirectory:
-    """Returns the run directory, held, after a word where it goes on from another recipe's."""
+    """Returns the run directory, held, after a word where it goes on from another recipe's.
+
+    Raises:
+        RecipeError: A plugin fails, or the recipe names a decoder or a method that is not there.
+    """
+    plugins = load_plugins(recipe.plugins)
+    require_decoder(recipe.network.decoder)
+    plugins |= registered_sources(chosen_methods(recipe.distill, ()))
     require_apart(folder, recipe)
-    directory = RunDirectory(folder, asked_of(command, recipe, device.id))
+    directory = RunDirectory(folder, asked_of(command, recipe, device.id), plugins)
     if not directory.continues:
         progress.note(
             f"{folder}: held a run of another recipe; stages whose inputs have changed are replaced"

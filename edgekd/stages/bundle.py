@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import edgekd
 from edgekd.bundle.write import BundleSource, write_bundle
 from edgekd.config.device import load_device
+from edgekd.config.plugins import require_loaded
 from edgekd.config.recipe import Recipe, load_recipe
 from edgekd.core.exported import (
     FLOAT16_ONNX,
@@ -88,11 +89,13 @@ def bundle_run(run: Path, out: Path, progress: Progress) -> Path:
         DataError: The data set that the run was judged on is gone.
         ProofError: A file of the run failed a proof.
         GateError: The run did not meet its recipe's gates.
+        RecipeError: The recipe names a plugin that was not run.
     """
     record = finished_record(run)
     require_passed(record.checks)
     require_gates(record.gates)
     recipe = load_recipe(run / "recipe.yaml")
+    require_loaded(recipe.plugins, f"{run} was made with the plugin")
     files = exported_files(run / "export")
     val = load_split(recipe, recipe.data.val, run, progress)
     val = with_classes(val, read_contract(files[0].path).classes)

@@ -17,7 +17,7 @@ Logarithmic sizes keep an int8 step a constant *relative* error, which is what I
 
 That is ``edgedet``, the layout of EdgeKD's own files. ``contract["decoding"]["decoder"]`` names any
 other of `DECODERS`, for detectors that other projects exported; each function below states the
-layout that it reads.
+layout that it reads. A decoder that is none of them lies beside this file, as ``decoder_NAME.py``.
 
 Command line, for a machine with nothing but numpy:
 
@@ -27,8 +27,13 @@ Command line, for a machine with nothing but numpy:
 
 from __future__ import annotations
 
+import collections
+import importlib.machinery
 import json
+import os
+import re
 import sys
+import types
 
 import numpy as np
 
@@ -224,16 +229,81 @@ def ssd_priors(priors, height, width):
     return np.clip(np.concatenate(levels), 0, 1)
 
 
+Decoder = collections.namedtuple("Decoder", "read outputs")
+"""``read`` takes (levels, contract), and returns boxes and scores; ``outputs`` takes (classes,
+height, width, priors), and returns the shape of every output by its role, maps as NCHW. A letter
+stands for any size, the same wherever it recurs."""
+
+
+def _objectness_and_classes(classes, height, width, priors):
+    return {"detections": (1, "N", 5 + classes)}
+
+
+def _classes_alone(classes, height, width, priors):
+    return {"detections": (1, 4 + classes, "N")}
+
+
+def _yolox(classes, height, width, priors):
+    return {"detections": (1, len(yolox_cells(height, width)), 5 + classes)}
+
+
+def _ssd(classes, height, width, priors):
+    return {"scores": (1, "N", 1 + classes), "boxes": (1, "N", 4)}
+
+
+def _ssd_raw(classes, height, width, priors):
+    count = len(ssd_priors(priors, height, width))
+    return {"scores": (1, count, 1 + classes), "boxes": (1, count, 4)}
+
+
+def _fastestdet(classes, height, width, priors):
+    return {"detections": (1, 5 + classes, "H", "W")}
+
+
+def _fastestdet_raw(classes, height, width, priors):
+    channels = {"objectness": 1, "boxes": 4, "classes": classes}
+    return {role: (1, channels[role], "H", "W") for role in channels}
+
+
 DECODERS = {
-    "edgedet": decode_edgedet,
-    "yolov5": decode_yolov5,
-    "yolov8": decode_yolov8,
-    "yolox": decode_yolox,
-    "ssd": decode_ssd,
-    "ssd-raw": decode_ssd_raw,
-    "fastestdet": decode_fastestdet,
-    "fastestdet-raw": decode_fastestdet_raw,
+    "edgedet": Decoder(decode_edgedet, None),
+    "yolov5": Decoder(decode_yolov5, _objectness_and_classes),
+    "yolov8": Decoder(decode_yolov8, _classes_alone),
+    "yolox": Decoder(decode_yolox, _yolox),
+    "ssd": Decoder(decode_ssd, _ssd),
+    "ssd-raw": Decoder(decode_ssd_raw, _ssd_raw),
+    "fastestdet": Decoder(decode_fastestdet, _fastestdet),
+    "fastestdet-raw": Decoder(decode_fastestdet_raw, _fastestdet_raw),
 }
+"""Every way to read a detector's outputs. The outputs of ``edgedet`` follow from its strides."""
+
+
+def function_of(name):
+    """Returns the function that reads a decoder's outputs, of `DECODERS` or of a file beside this.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    if name in DECODERS:
+        return DECODERS[name].read
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), file_of(name))
+    if not re.match(r"^[a-z][a-z0-9-]*$", name) or not os.path.isfile(path):
+        raise ValueError("decoder {!r}; legal: {}".format(name, ", ".join(DECODERS)))
+    loader = importlib.machinery.SourceFileLoader("decoder_" + name, path)
+    module = types.ModuleType(loader.name)
+    loader.exec_module(module)
+    DECODERS[name] = Decoder(getattr(module, function_name(name)), None)
+    return DECODERS[name].read
+
+
+def file_of(name):
+    """Returns the name of the file that holds a decoder which is not in this one."""
+    return "decoder_" + name.replace("-", "_") + ".py"
+
+
+def function_name(name):
+    """Returns what the function that reads a decoder's outputs is called in its file."""
+    return "decode_" + name.replace("-", "_")
 
 
 def decode(outputs, contract, min_score=0.001, max_candidates=1000):
@@ -249,18 +319,17 @@ def decode(outputs, contract, min_score=0.001, max_candidates=1000):
         max_candidates: Best candidates kept over all levels.
 
     Raises:
-        ValueError: The contract names none of `DECODERS`.
+        ValueError: The contract names none of `DECODERS`, and none of a file beside this one.
     """
     name = contract.get("decoding", {}).get("decoder", "edgedet")
-    if name not in DECODERS:
-        raise ValueError("decoder {!r}; legal: {}".format(name, ", ".join(DECODERS)))
+    read = function_of(name)
     levels = {}  # type: dict[int, dict[str, np.ndarray]]
     for tensor, spec in zip(outputs, contract["outputs"]):
         real = dequantize(tensor, spec["scale"], spec["zero_point"])[0]
         if spec["layout"] == "NCHW":
             real = real.transpose(1, 2, 0)
         levels.setdefault(spec["stride"], {})[spec["role"]] = real
-    boxes, values = DECODERS[name](levels, contract)
+    boxes, values = read(levels, contract)
     # Logits are ranked as they are: only what is kept costs an exponential, and none tie at 1.
     are_logits = name == "edgedet"
     threshold = _logit(min_score) if are_logits else min_score

@@ -286,6 +286,8 @@ class _Bundle:
         expected = golden["expected"]
         classifies = self._contract["task"] == "classification"
         readable = classifies or file["decoding"]["decoder"] != "none"
+        if readable and not classifies:
+            _require_decoder(file["decoding"]["decoder"])
         if len(expected) != readable * len(actual):
             name = Path(file["path"]).name
             raise BundleError(f"golden.json has {len(expected)} results for {name}")
@@ -318,6 +320,21 @@ class _Bundle:
                 return [archive[name] for name in names]
         except Exception as damaged:  # Of damaged bytes zipfile, zlib and numpy raise ten kinds.
             raise BundleError(f"{path}: cannot be read: {damaged}") from damaged
+
+
+def _require_decoder(name: str) -> None:
+    """Raises `BundleError` where the outputs cannot be read here.
+
+    `edgekd verify` runs no code of a bundle, and so no decoder that came in it.
+    """
+    try:
+        if name != decoder.IN_THE_FILE:
+            decoder.function_of(name)
+    except ValueError as unknown:
+        raise BundleError(
+            f"{unknown}. The bundle's own {decoder.file_of(name)} is code, which only its own "
+            "replay.py runs, or `edgekd verify --plugin` with the file that you name"
+        ) from unknown
 
 
 def input_tensor(image: Array, spec: Record) -> Array:

@@ -24,6 +24,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.config.decoders import Shape, shape_text, shapes_fit
 from edgekd.config.yaml import read_yaml
 from edgekd.core.errors import DataError, ModelError, suggest
 from edgekd.core.files import sha256_of
@@ -34,13 +35,8 @@ from edgekd.modelfile.contract import exact_arithmetic
 from edgekd.modelfile.runner import TensorInfo, open_runner
 from edgekd.standalone import decoder
 
-LAYOUTS = tuple(name for name in decoder.DECODERS if name != "edgedet")
-"""Decoders that a card may name: an EdgeKD export carries its own contract and needs no card."""
-
 MAX_CANDIDATES = 1000
 """Best candidates of the student's classes that reach non-maximum suppression."""
-
-Shape = tuple[int | str, ...]
 
 _EVERY_CANDIDATE = 2**31
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as in reading an image file as grey.
@@ -52,7 +48,7 @@ class ExternalDetectorCard:
 
     Attributes:
         model: ONNX or TFLite file with a fixed input size.
-        decoder: One of `LAYOUTS`, each described in `edgekd.standalone.decoder`.
+        decoder: One of `DECODERS` in `edgekd.standalone.decoder`, which describes each.
         classes: The teacher's own, indexed by its labels, without background.
         class_map: The teacher's class to the student's; classes that it leaves out are dropped.
             Empty: classes are paired by name, upper and lower case alike.
@@ -85,8 +81,10 @@ class ExternalDetectorCard:
             raise ValueError(problem)
 
     def _problems(self) -> Iterator[str]:
-        if self.decoder not in LAYOUTS:
-            yield f"decoder {self.decoder!r}{suggest(self.decoder, LAYOUTS)}"
+        # An export of EdgeKD's carries its own contract and needs no card.
+        legal = [name for name in decoder.DECODERS if name != "edgedet"]
+        if self.decoder not in legal:
+            yield f"decoder {self.decoder!r}{suggest(self.decoder, legal)}"
         if (self.priors is None) == (self.decoder == "ssd-raw"):
             yield f"decoder {self.decoder!r}: 'priors' belong to 'ssd-raw', which needs them"
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -320,29 +318,15 @@ def _pixel_table(card: ExternalDetectorCard, size: InputContract) -> NDArray[Any
 
 
 def _expected(card: ExternalDetectorCard, size: InputContract) -> dict[str, Shape]:
-    """Returns each output's shape by role; a letter is any size, the same where it recurs."""
-    classes = len(card.classes)
-    cells: int | str = "N"
-    if card.decoder == "yolox":
-        cells = len(decoder.yolox_cells(size.height, size.width))
-    if card.priors is not None:
-        cells = len(decoder.ssd_priors(to_mapping(card.priors), size.height, size.width))
-    maps = {"objectness": 1, "boxes": 4, "classes": classes}
-    match card.decoder:
-        case "yolov5" | "yolox":
-            return {"detections": (1, cells, 5 + classes)}
-        case "yolov8":
-            return {"detections": (1, 4 + classes, cells)}
-        case "fastestdet" if size.layout == "NCHW":
-            return {"detections": (1, 5 + classes, "H", "W")}
-        case "fastestdet":
-            return {"detections": (1, "H", "W", 5 + classes)}
-        case "fastestdet-raw" if size.layout == "NCHW":
-            return {role: (1, channels, "H", "W") for role, channels in maps.items()}
-        case "fastestdet-raw":
-            return {role: (1, "H", "W", channels) for role, channels in maps.items()}
-        case _:
-            return {"scores": (1, cells, 1 + classes), "boxes": (1, cells, 4)}
+    """Returns each output's shape by role, in the file's layout."""
+    priors = None if card.priors is None else to_mapping(card.priors)
+    expected = decoder.DECODERS[card.decoder].outputs(
+        len(card.classes), size.height, size.width, priors
+    )
+    if size.layout == "NCHW":
+        return dict(expected)
+    maps = {role: shape for role, shape in expected.items() if len(shape) == 4}
+    return {**expected, **{role: (n, h, w, c) for role, (n, c, h, w) in maps.items()}}
 
 
 def _roles(
@@ -362,31 +346,18 @@ def _roles(
     fitting = [
         roles
         for roles in permutations(expected)
-        if _fits(shapes, [expected[role] for role in roles])
+        if shapes_fit(shapes, [expected[role] for role in roles])
     ]
     if len(fitting) > 1:  # With three classes the shapes of scores and boxes are the same.
         fitting = [roles for roles in fitting if roles == tuple(info.name for info in outputs)]
     if len(fitting) != 1:
         found = ", ".join(
-            f"{info.name} {_shown(shape)}" for info, shape in zip(outputs, shapes, strict=True)
+            f"{info.name} {shape_text(shape)}" for info, shape in zip(outputs, shapes, strict=True)
         )
-        wanted = ", ".join(f"{role} {_shown(shape)}" for role, shape in expected.items())
+        wanted = ", ".join(f"{role} {shape_text(shape)}" for role, shape in expected.items())
         raise ModelError(
             f"{card.model}: its outputs are {found}; decoder {card.decoder!r} with "
             f"{len(card.classes)} classes and an input of {size.width} x {size.height} reads "
             f"{wanted} (outputs of equal shape by these names)"
         )
     return fitting[0]
-
-
-def _fits(shapes: Sequence[tuple[int, ...]], expected: Sequence[Shape]) -> bool:
-    letters: dict[str, int] = {}
-    return [len(shape) for shape in shapes] == [len(shape) for shape in expected] and all(
-        (letters.setdefault(wanted, actual) if isinstance(wanted, str) else wanted) == actual
-        for shape, pattern in zip(shapes, expected, strict=True)
-        for actual, wanted in zip(shape, pattern, strict=True)
-    )
-
-
-def _shown(shape: Shape) -> str:
-    return " x ".join(map(str, shape))

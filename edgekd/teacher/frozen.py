@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from edgekd.core.errors import ModelError
 from edgekd.core.files import sha256_of
+from edgekd.core.types import Task
 from edgekd.nets.card import Card, build, load_card, load_net
 from edgekd.nets.detector import EdgeDet
 from edgekd.nets.folding import fold_for_inference
@@ -102,6 +103,8 @@ class NetTeacher:
     def gives(self) -> frozenset[str]:
         """Everything but what a network of this kind does not have."""
         kinds = {"outputs", "features"} if self.form.channels else {"outputs"}
+        if self.card.task is Task.CLASSIFICATION:
+            kinds.add("logits")
         if self.form.strides:
             kinds.add("dense-predictions")
         if self.form.head:

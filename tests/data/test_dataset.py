@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import UNANNOTATED, Dataset, Task
-from edgekd.data.dataset import load, recognise, with_classes
+from edgekd.data.dataset import load, with_classes
+from edgekd.data.reader import recognise
 
 needs_data = pytest.mark.skipif(
     "EDGEKD_DATA" not in os.environ, reason="EDGEKD_DATA does not name the folder of real data"

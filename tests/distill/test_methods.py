@@ -174,7 +174,8 @@ def test_a_signal_without_what_is_needed_says_what(name: str) -> None:
 def test_what_the_catalogue_says_is_needed_is_enough(name: str) -> None:
     full = make_signal(make_student(1), make_teacher(2))
     fields = {
-        "outputs": ("teacher_outputs", "teacher_logits"),
+        "outputs": ("teacher_outputs",),
+        "logits": ("teacher_logits",),
         "dense-predictions": ("teacher",),
         "features": ("teacher_features",),
         "head": ("head",),

@@ -17,7 +17,8 @@ DETECTOR = Card(architecture="edgedet-n", classes=("a", "b"), height=64, width=6
 CLASSIFIER = Card(architecture="edgecls-n", classes=("a", "b"), height=64, width=64, strides=())
 GIVES = {
     "edgedet": {"outputs", "dense-predictions", "features", "head", "detections"},
-    "edgecls": {"outputs", "features"},
+    "edgecls": {"logits", "outputs", "features"},
+    "classes": {"logits", "outputs"},
     "raw": {"outputs"},
     "decoded": {"outputs", "detections"},
     "black-box": {"detections"},
@@ -55,9 +56,9 @@ def matched(card: Card, *kinds: str, **methods: float | dict[str, float]) -> lis
         (DETECTOR, ["edgedet", "black-box"], ["logits", "boxes", "pkd", "teacher-boxes"]),
         (DETECTOR, ["black-box", "edgedet"], ["teacher-boxes", "logits", "boxes", "pkd"]),
         (CLASSIFIER, ["edgecls"], ["logit-matching"]),
-        (CLASSIFIER, ["raw"], ["logit-matching"]),
+        (CLASSIFIER, ["classes"], ["logit-matching"]),
         (own(Task.DETECTION), ["raw"], ["raw-outputs"]),
-        (own(Task.CLASSIFICATION), ["raw"], ["logit-matching"]),
+        (own(Task.CLASSIFICATION), ["classes"], ["logit-matching"]),
     ],
 )
 def test_every_teacher_is_of_use_where_a_recipe_names_no_method(
@@ -84,7 +85,7 @@ def test_every_teacher_is_of_use_where_a_recipe_names_no_method(
             "dense-predictions, but it gives only detections, outputs",
         ),
         (DETECTOR, ["decoded"], "crosskd", "needs the teacher's dense-predictions, head"),
-        (CLASSIFIER, ["raw"], "hints", "teacher's features, but it gives only outputs"),
+        (CLASSIFIER, ["classes"], "hints", "teacher's features, but it gives only logits, outputs"),
         (own(Task.CLASSIFICATION), ["edgecls"], "hints", "student's features, which a network of"),
         (own(Task.DETECTION), ["edgedet"], "logits", "needs the student's dense-predictions"),
         (

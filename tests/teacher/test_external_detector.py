@@ -16,9 +16,7 @@ from edgekd.core.errors import DataError, ModelError
 from edgekd.core.types import InputContract, Priors
 from edgekd.data.image import letterbox, to_input
 from edgekd.modelfile.runner import open_runner
-from edgekd.standalone import decoder
 from edgekd.teacher.external_detector import (
-    LAYOUTS,
     ExternalDetector,
     ExternalDetectorCard,
     class_table,
@@ -391,10 +389,6 @@ def test_sha256_follows_model_card_and_classes_but_not_the_place(tmp_path) -> No
         address("b", classes=("bus", "car")),
     ]
     assert len({first, *others}) == 5
-
-
-def test_every_foreign_decoder_can_be_named() -> None:
-    assert set(LAYOUTS) == set(decoder.DECODERS) - {"edgedet"}
 
 
 def test_an_external_detector_needs_no_torch() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset, Problem
-from edgekd.data.cleaning import FoundImage, FoundObject, Request, assemble
+from edgekd.data.cleaning import AnnotatedImage, AnnotatedObject, ReadRequest, assemble_dataset
+from edgekd.data.reader import register_reader
 from edgekd.data.splits import inside, source_of, split_folders, split_named_by
 
 Entry = dict[str, Any]
@@ -42,7 +43,13 @@ def annotation_files(root: Path) -> dict[str, Path]:
     return {split: _single(split, paths) for split, paths in claims.items()}
 
 
-def read(request: Request) -> Dataset:
+@register_reader(
+    "coco",
+    finds=lambda root: bool(annotation_files(root)),
+    describes="COCO instances JSON in annotations/, or that file itself",
+    order=20,
+)
+def read(request: ReadRequest) -> Dataset:
     """Returns one split of a COCO data set.
 
     ``annotation`` and ``filename`` are read as ``annotations`` and ``file_name``. Crowds become
@@ -64,7 +71,7 @@ def read(request: Request) -> Dataset:
         _found(entry, tuple(objects[entry["id"]]), folders, root, path)
         for entry in document["images"]
     ]
-    return assemble(
+    return assemble_dataset(
         request,
         form="coco",
         root=root,
@@ -136,9 +143,9 @@ def _document(path: Path) -> dict[str, list[Entry]]:
 
 def _objects(
     document: dict[str, list[Entry]], names: dict[Any, str], path: Path
-) -> tuple[dict[int | str, list[FoundObject]], list[Problem]]:
+) -> tuple[dict[int | str, list[AnnotatedObject]], list[Problem]]:
     """Returns image id → its objects, and the annotations that belong to none."""
-    objects: dict[int | str, list[FoundObject]] = {}
+    objects: dict[int | str, list[AnnotatedObject]] = {}
     for entry in document["images"]:
         identifier = entry.get("id")
         if not isinstance(identifier, int | str) or identifier in objects:
@@ -159,7 +166,7 @@ def _objects(
     return objects, problems
 
 
-def _object(entry: Entry, names: dict[Any, str]) -> FoundObject | None:
+def _object(entry: Entry, names: dict[Any, str]) -> AnnotatedObject | None:
     category = entry.get("category_id")
     try:
         left, top, width, height = (float(value) for value in entry["bbox"])
@@ -167,7 +174,7 @@ def _object(entry: Entry, names: dict[Any, str]) -> FoundObject | None:
         name = names.get(category, f"id {category}")
     except (KeyError, TypeError, ValueError):
         return None
-    return FoundObject(
+    return AnnotatedObject(
         category=name,
         box=(left, top, left + width, top + height),
         area=area,
@@ -176,14 +183,14 @@ def _object(entry: Entry, names: dict[Any, str]) -> FoundObject | None:
 
 
 def _found(
-    entry: Entry, objects: tuple[FoundObject, ...], folders: list[Path], root: Path, path: Path
-) -> FoundImage:
+    entry: Entry, objects: tuple[AnnotatedObject, ...], folders: list[Path], root: Path, path: Path
+) -> AnnotatedImage:
     stated = entry.get("file_name", entry.get("filename"))
     if not isinstance(stated, str) or not stated:
         raise DataError(f"{path}: image {entry['id']!r} has no file_name")
     candidates = [inside(folder, stated, path) for folder in folders]
     present = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    return FoundImage(
+    return AnnotatedImage(
         name=str(present.relative_to(root).as_posix()),
         path=present,
         annotation=path,

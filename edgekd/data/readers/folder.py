@@ -9,12 +9,10 @@ import numpy as np
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset, Problem, Sample, Task
+from edgekd.data.cleaning import ReadRequest
 from edgekd.data.image import image_size, is_image
+from edgekd.data.reader import register_reader
 from edgekd.data.splits import is_made, made_split, source_of, split_folders
-
-_NO_BOXES = np.empty((0, 4), np.float32)
-_NO_AREAS = np.empty(0, np.float32)
-_NO_LABELS = np.empty(0, np.int64)
 
 
 def class_folders(root: Path) -> dict[str, list[Path]]:
@@ -27,7 +25,13 @@ def class_folders(root: Path) -> dict[str, list[Path]]:
     return {"train": classes} if classes else {}
 
 
-def read(root: Path, split: str) -> Dataset:
+@register_reader(
+    "folder",
+    finds=lambda root: bool(class_folders(root)),
+    describes="a folder of images for each class",
+    order=50,
+)
+def read(request: ReadRequest) -> Dataset:
     """Returns one split of an image folder.
 
     Classes are the folders of ``train`` (of the split itself where there is none) in alphabetical
@@ -36,6 +40,7 @@ def read(root: Path, split: str) -> Dataset:
     Raises:
         DataError: The split is absent or holds no usable image.
     """
+    root, split = request.root, request.split
     parts = class_folders(root)
     source = source_of(split, parts, root)
     names = [folder.name for folder in parts.get("train", parts[source])]
@@ -97,11 +102,7 @@ def _samples(found: Iterable[tuple[Path, int]], problems: list[Problem]) -> tupl
                 path=path,
                 width=width,
                 height=height,
-                boxes=_NO_BOXES,
                 labels=np.array([label], np.int64),
-                areas=_NO_AREAS,
-                ignore=_NO_BOXES,
-                ignore_labels=_NO_LABELS,
             )
         )
     return tuple(samples)

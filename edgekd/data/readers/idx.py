@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from edgekd.core.errors import DataError
 from edgekd.core.files import cache_folder
 from edgekd.core.types import Dataset, Problem, Sample, Task
+from edgekd.data.cleaning import ReadRequest
+from edgekd.data.idx_file import UBYTE, image_header, parsed_header
+from edgekd.data.reader import register_reader
 from edgekd.data.splits import is_made, made_split, source_of
 
 _SPLITS = {"train": "train", "t10k": "test", "test": "test", "val": "val", "valid": "val"}
-_UBYTE = 0x08
-_NO_BOXES = np.empty((0, 4), np.float32)
-_NO_AREAS = np.empty(0, np.float32)
-_NO_LABELS = np.empty(0, np.int64)
 _BLOCK = 1 << 20
 _MOST_LABELS = 1 << 27
 
@@ -39,23 +38,21 @@ def image_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def read(root: Path, split: str, *, cache: Path | None = None) -> Dataset:
+@register_reader("idx", finds=lambda root: bool(image_files(root)), describes="IDX files", order=40)
+def read(request: ReadRequest) -> Dataset:
     """Returns one split of an IDX data set; pixels stay in the file and are read by frame.
 
-    Args:
-        root: Folder that holds the pairs.
-        split: ``train``, ``val`` or ``test``; ``t10k`` files are ``test``. Without a ``val`` pair a
-            fifth of the training frames is.
-        cache: Folder for unpacked ``.gz`` files; by default ``$XDG_CACHE_HOME/edgekd/idx``.
+    ``t10k`` files are ``test``. Without a ``val`` pair a fifth of the training frames is.
 
     Raises:
         DataError: The split is absent, or a file is malformed or truncated.
     """
+    root, split = request.root, request.split
     files = image_files(root)
     packed = files[source_of(split, files, root)]
     labels = _labels(packed)
-    images = _plain(packed, cache or default_cache())
-    count, height, width = _image_header(images)
+    images = _plain(packed, request.cache or default_cache())
+    count, height, width = image_header(images)
     if len(labels) != count:
         raise DataError(f"{packed}: {count} images, but {len(labels)} labels beside it")
     if images.stat().st_size != 16 + count * height * width:
@@ -78,23 +75,6 @@ def read(root: Path, split: str, *, cache: Path | None = None) -> Dataset:
     )
 
 
-def read_frame(path: Path, frame: int) -> NDArray[np.uint8]:
-    """Returns one image of an unpacked IDX file, uint8 ``(H, W)``; reads only that frame.
-
-    Raises:
-        DataError: The file is malformed or holds no such frame.
-    """
-    count, height, width = _image_header(path)
-    if not 0 <= frame < count:
-        raise DataError(f"{path}: frame {frame}; legal: 0 to {count - 1}")
-    with path.open("rb") as file:
-        file.seek(16 + frame * height * width)
-        pixels = file.read(height * width)
-    if len(pixels) != height * width:
-        raise DataError(f"{path}: truncated inside frame {frame}")
-    return np.frombuffer(bytearray(pixels), np.uint8).reshape(height, width)
-
-
 def default_cache() -> Path:
     """Returns the folder where unpacked files are kept unless another is given."""
     return cache_folder() / "idx"
@@ -110,30 +90,10 @@ def _samples(
             frame=frame,
             width=size[0],
             height=size[1],
-            boxes=_NO_BOXES,
             labels=labels[frame : frame + 1],
-            areas=_NO_AREAS,
-            ignore=_NO_BOXES,
-            ignore_labels=_NO_LABELS,
         )
         for position, frame in enumerate(frames, start=1)
     )
-
-
-def _image_header(path: Path) -> tuple[int, int, int]:
-    """Returns (count, height, width) of an unpacked file."""
-    try:
-        with path.open("rb") as file:
-            return _parsed_header(path, file.read(16))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def _parsed_header(path: Path, header: bytes) -> tuple[int, int, int]:
-    if len(header) < 16 or header[:4] != bytes((0, 0, _UBYTE, 3)):
-        raise DataError(f"{path}: not an IDX file of 8-bit images (first bytes {header[:4]!r})")
-    count, height, width = struct.unpack(">III", header[4:16])
-    return count, height, width
 
 
 def _labels(images: Path) -> NDArray[np.int64]:
@@ -145,7 +105,7 @@ def _labels(images: Path) -> NDArray[np.int64]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             header = file.read(8)
-            if len(header) < 8 or header[:4] != bytes((0, 0, _UBYTE, 1)):
+            if len(header) < 8 or header[:4] != bytes((0, 0, UBYTE, 1)):
                 raise DataError(
                     f"{path}: not an IDX file of 8-bit labels (first bytes {header[:4]!r})"
                 )
@@ -194,7 +154,7 @@ def _unpack(path: Path, target: Path) -> None:
 def _copy(path: Path, packed: gzip.GzipFile, file: IO[bytes]) -> None:
     """Copies block by block, and never more than the header announces."""
     header = packed.read(16)
-    count, height, width = _parsed_header(path, header)
+    count, height, width = parsed_header(path, header)
     file.write(header)
     missing = count * height * width
     while missing > 0 and (block := packed.read(min(_BLOCK, missing))):

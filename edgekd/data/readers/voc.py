@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset, Problem
-from edgekd.data.cleaning import FoundImage, FoundObject, Request, assemble
+from edgekd.data.cleaning import AnnotatedImage, AnnotatedObject, ReadRequest, assemble_dataset
 from edgekd.data.image import is_image
+from edgekd.data.reader import register_reader
 from edgekd.data.splits import inside, read_list, source_of, split_folders
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations", "annotations/xmls", "xmls", ".", "images")
@@ -32,8 +33,16 @@ class _Part:
 
 
 def home(root: Path) -> Path | None:
-    """Returns the folder that holds the VOC folders: ``root``, else its only child that does."""
-    return found[0] if len(found := homes(root)) == 1 else None
+    """Returns the folder that holds the VOC folders: ``root``, else its only child that does.
+
+    Raises:
+        DataError: Several do.
+    """
+    found = homes(root)
+    if len(found) > 1:
+        listed = ", ".join(map(str, found))
+        raise DataError(f"{root}: several Pascal VOC sets; name one of them: {listed}")
+    return found[0] if found else None
 
 
 def homes(root: Path) -> list[Path]:
@@ -43,7 +52,8 @@ def homes(root: Path) -> list[Path]:
     return [path for path in sorted(root.glob("*")) if path.is_dir() and _parts(path)]
 
 
-def read(request: Request) -> Dataset:
+@register_reader("voc", finds=lambda root: bool(homes(root)), describes="Pascal VOC XML", order=30)
+def read(request: ReadRequest) -> Dataset:
     """Returns one split of a VOC data set.
 
     Box corners are taken as they stand, without VOC's one-pixel offset, which most writers of the
@@ -59,7 +69,7 @@ def read(request: Request) -> Dataset:
     problems: list[Problem] = []
     images = list(_found(parts[source], request.root, problems))
     folders = dict.fromkeys(part.annotations for part in parts.values())
-    return assemble(
+    return assemble_dataset(
         request,
         form="voc",
         root=request.root,
@@ -113,7 +123,7 @@ def _split_lists(base: Path) -> dict[str, Path]:
     return {}
 
 
-def _found(part: _Part, root: Path, problems: list[Problem]) -> Iterator[FoundImage]:
+def _found(part: _Part, root: Path, problems: list[Problem]) -> Iterator[AnnotatedImage]:
     images = {
         path.stem: path
         for folder in reversed(part.images)
@@ -135,10 +145,12 @@ def _found(part: _Part, root: Path, problems: list[Problem]) -> Iterator[FoundIm
             yield found
 
 
-def _image(image: Path, annotation: Path, root: Path, problems: list[Problem]) -> FoundImage | None:
+def _image(
+    image: Path, annotation: Path, root: Path, problems: list[Problem]
+) -> AnnotatedImage | None:
     name = image.relative_to(root).as_posix()
     if not annotation.is_file():
-        return FoundImage(name=name, path=image, annotation=annotation, annotated=False)
+        return AnnotatedImage(name=name, path=image, annotation=annotation, annotated=False)
     try:
         tree = _parsed(annotation)
     except ElementTree.ParseError as error:
@@ -155,7 +167,7 @@ def _image(image: Path, annotation: Path, root: Path, problems: list[Problem]) -
         else:
             objects.append(item)
     width, height = (_whole(tree.findtext(f"size/{side}")) for side in ("width", "height"))
-    return FoundImage(
+    return AnnotatedImage(
         name=name,
         path=image,
         annotation=annotation,
@@ -165,7 +177,7 @@ def _image(image: Path, annotation: Path, root: Path, problems: list[Problem]) -
     )
 
 
-def _object(element: ElementTree.Element) -> FoundObject | None:
+def _object(element: ElementTree.Element) -> AnnotatedObject | None:
     category = (element.findtext("name") or "").strip()
     corners = [element.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
@@ -175,7 +187,7 @@ def _object(element: ElementTree.Element) -> FoundObject | None:
     if not category:
         return None
     difficult = (element.findtext("difficult") or "").strip() == "1"
-    return FoundObject(category=category, box=(left, top, right, bottom), ignored=difficult)
+    return AnnotatedObject(category=category, box=(left, top, right, bottom), ignored=difficult)
 
 
 def _whole(text: str | None) -> int:

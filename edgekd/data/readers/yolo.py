@@ -9,8 +9,9 @@ import yaml
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset, Problem
-from edgekd.data.cleaning import FoundImage, FoundObject, Request, assemble
+from edgekd.data.cleaning import AnnotatedImage, AnnotatedObject, ReadRequest, assemble_dataset
 from edgekd.data.image import is_image
+from edgekd.data.reader import register_reader
 from edgekd.data.splits import inside, read_list, source_of
 
 Description = dict[str, object]
@@ -31,7 +32,13 @@ def description_file(root: Path) -> Path | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def read(request: Request) -> Dataset:
+@register_reader(
+    "yolo",
+    finds=lambda root: description_file(root) is not None,
+    describes="a data.yaml with YOLO labels",
+    order=10,
+)
+def read(request: ReadRequest) -> Dataset:
     """Returns one split of a YOLO data set.
 
     The labels of ``…/images/….jpg`` lie in ``…/labels/….txt``, else beside the image. A line is
@@ -54,7 +61,7 @@ def read(request: Request) -> Dataset:
     files = _image_paths(stated[source], base, path)
     found = [_found(image, names, root, problems) for image in files]
     images = [image for image in found if image is not None] + _orphans(files, root)
-    return assemble(
+    return assemble_dataset(
         request,
         form="yolo",
         root=root,
@@ -164,7 +171,7 @@ def _label_file(image: Path, root: Path) -> Path:
 
 def _found(
     image: Path, names: dict[int, str], root: Path, problems: list[Problem]
-) -> FoundImage | None:
+) -> AnnotatedImage | None:
     label = _label_file(image, root)
     annotated = label.is_file()
     lines: list[str] = []
@@ -182,7 +189,7 @@ def _found(
             problems.append(Problem(kind="malformed-annotation", path=label, detail=detail))
         else:
             objects.append(item)
-    return FoundImage(
+    return AnnotatedImage(
         name=image.relative_to(root).as_posix(),
         path=image,
         annotation=label,
@@ -192,7 +199,7 @@ def _found(
     )
 
 
-def _object(line: str, names: dict[int, str]) -> FoundObject | None:
+def _object(line: str, names: dict[int, str]) -> AnnotatedObject | None:
     try:
         index, *values = line.split()
         category = names.get(int(index), f"index {int(index)}")
@@ -206,10 +213,10 @@ def _object(line: str, names: dict[int, str]) -> FoundObject | None:
         box = (min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2]))
     else:
         return None
-    return FoundObject(category=category, box=box)
+    return AnnotatedObject(category=category, box=box)
 
 
-def _orphans(images: Iterable[Path], root: Path) -> list[FoundImage]:
+def _orphans(images: Iterable[Path], root: Path) -> list[AnnotatedImage]:
     """Returns the label files that no image belongs to, in the label folders of ``images``."""
     folders = {(image.parent, _label_file(image, root).parent) for image in images}
     orphans = []
@@ -221,5 +228,5 @@ def _orphans(images: Iterable[Path], root: Path) -> list[FoundImage]:
             if label.stem not in stems and label.name != "classes.txt":
                 expected = image_folder / f"{label.stem}.jpg"
                 name = expected.relative_to(root).as_posix()
-                orphans.append(FoundImage(name=name, path=expected, annotation=label))
+                orphans.append(AnnotatedImage(name=name, path=expected, annotation=label))
     return orphans

@@ -35,7 +35,7 @@ def required(value: T | None, what: str) -> T:
 @register_method(
     "soft-labels",
     tasks={Task.CLASSIFICATION},
-    needs={"outputs"},
+    needs={"logits"},
     weight=1.0,
     options={"temperature": 4.0},
     cost="nothing; caches one number a class",
@@ -101,7 +101,7 @@ class RawOutputs(nn.Module):
 @register_method(
     "hard-labels",
     tasks={Task.CLASSIFICATION},
-    needs={"outputs"},
+    needs={"logits"},
     weight=1.0,
     cost="nothing; caches one number a class",
     source="Touvron et al., arXiv 2012.12877",
@@ -129,7 +129,7 @@ class HardLabels(nn.Module):
 @register_method(
     "logit-matching",
     tasks={Task.CLASSIFICATION},
-    needs={"outputs"},
+    needs={"logits"},
     weight=0.2,
     cost="nothing; caches one number a class",
     source="Ba and Caruana, arXiv 1312.6184",
@@ -158,7 +158,7 @@ class LogitMatching(nn.Module):
 @register_method(
     "dkd",
     tasks={Task.CLASSIFICATION},
-    needs={"outputs", "labels"},
+    needs={"logits", "labels"},
     weight=0.1,
     options={"alpha": 1.0, "beta": 8.0, "temperature": 4.0},
     cost="nothing; caches one number a class",

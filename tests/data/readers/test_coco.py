@@ -10,7 +10,8 @@ from PIL import Image as Pillow
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset
-from edgekd.data.dataset import load, recognise, summarise
+from edgekd.data.dataset import load, summarise
+from edgekd.data.reader import recognise
 
 Entry = dict[str, Any]
 

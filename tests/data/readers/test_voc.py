@@ -8,7 +8,8 @@ from PIL import Image as Pillow
 
 from edgekd.core.errors import DataError
 from edgekd.core.types import Dataset
-from edgekd.data.dataset import load, recognise
+from edgekd.data.dataset import load
+from edgekd.data.reader import recognise
 
 
 def item(name: str, box: tuple[object, ...], difficult: int = 0) -> str:
