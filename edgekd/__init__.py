@@ -22,6 +22,7 @@ for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRA
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from edgekd.api.callbacks import Callback, MLflowLogger, TensorBoardLogger
     from edgekd.api.catalogues import list_devices, load_recipe, read_dataset
     from edgekd.api.models import Model, benchmark, create_model, evaluate, list_models, load
     from edgekd.api.runs import Run, TrainedModel, compress, train
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from edgekd.distill.method import register_method, unregister_method
 
 _PLACES = {
+    "edgekd.api.callbacks": ("Callback", "MLflowLogger", "TensorBoardLogger"),
     "edgekd.api.catalogues": ("list_devices", "load_recipe", "read_dataset"),
     "edgekd.api.models": ("Model", "benchmark", "create_model", "evaluate", "list_models", "load"),
     "edgekd.api.runs": ("Run", "TrainedModel", "compress", "train"),
@@ -60,15 +62,18 @@ _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [
     "AnnotatedImage",
     "AnnotatedObject",
+    "Callback",
     "Dataset",
     "DistillationBatch",
     "EdgeKDError",
+    "MLflowLogger",
     "Model",
     "Problem",
     "ReadRequest",
     "Run",
     "Sample",
     "Task",
+    "TensorBoardLogger",
     "TrainedModel",
     "assemble_dataset",
     "benchmark",

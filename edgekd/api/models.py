@@ -53,17 +53,17 @@ def create_model(
     from edgekd.nets.card import Card, build
 
     strides = (8, 16, 32) if name.startswith("edgedet") else ()
-    return build(
-        Card(
-            architecture=name,
-            classes=tuple(classes),
-            height=height,
-            width=width,
-            channels=channels,
-            strides=strides,
-        ),
-        seed,
+    card = Card(
+        architecture=name,
+        classes=tuple(classes),
+        height=height,
+        width=width,
+        channels=channels,
+        strides=strides,
     )
+    net = build(card, seed)
+    net.card = card  # type: ignore[assignment] # What it is, for `compress` to keep it by.
+    return net
 
 
 def evaluate(

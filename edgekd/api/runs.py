@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edgekd.api.callbacks import Callback, CalledProgress, require_callbacks
 from edgekd.api.common import Metrics, Section, Source, chosen_progress
-from edgekd.config.device import Device, load_device
+from edgekd.api.objects import GivenNetworks
+from edgekd.config.device import load_device
 from edgekd.config.recipe import Recipe
+from edgekd.core.errors import RecipeError
 from edgekd.core.progress import Progress
 from edgekd.core.results import RunRecord
 from edgekd.run.asked import asked_recipe, resolved_source, training_device
-from edgekd.run.directory import asked_of, default_folder, exported_files
+from edgekd.run.directory import exported_files
 from edgekd.run.inputs import require_feasible
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SAME = "same"
+"""Student that is the teacher itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,12 +74,14 @@ def compress(
     recipe: Source | None = None,
     *,
     data: Source | Section | None = None,
-    teacher: Source | tuple[Source, ...] | Section | None = None,
-    student: str | Section | None = None,
+    model: Source | nn.Module | None = None,
+    teacher: Source | nn.Module | tuple[Source | nn.Module, ...] | Section | None = None,
+    student: str | nn.Module | Section | None = None,
     target: str | None = None,
     out: Source | None = None,
     until: str = "bundle",
     progress: Progress | bool = True,
+    callbacks: Sequence[Callback] = (),
     torch_device: str = "auto",
     **keys: Any,  # noqa: ANN401 - recipe keys
 ) -> Run:
@@ -79,19 +90,27 @@ def compress(
     Args:
         recipe: A recipe file to start from; without it one is fitted to the data set.
         data: The data set; None for the recipe's own, or for the built-in demo.
-        teacher: A checkpoint, the card of a detector's file, or ``my_model.py:function``; several
-            are averaged. None for the one that EdgeKD ships for these classes.
-        student: An architecture, ``same`` to make the teacher itself integer, or
-            ``my_model.py:function``. It may, as ``data`` and ``teacher``, be the recipe's section
-            as a mapping instead: ``student={"strides": [8, 16]}``.
+        model: Your trained network, which is to become integer itself where ``student`` is None or
+            ``same``, and is the teacher of another student.
+        teacher: A checkpoint, the card of a detector's file, ``my_model.py:function`` or a network;
+            several are averaged. None for the one that EdgeKD ships for these classes.
+        student: An architecture, ``same`` to make the teacher itself integer,
+            ``my_model.py:function`` or a network. It may, as ``data`` and ``teacher``, be the
+            recipe's section as a mapping instead: ``student={"strides": [8, 16]}``.
         target: Id of a device profile (`list_devices`) or a path of one.
         out: Run directory; None for one named after data and target. A finished stage in it is not
             repeated, and interrupted work goes on.
         until: Last stage: ``distill``, ``quantize``, ``export``, ``report`` or ``bundle``.
         progress: Whether to show long work, or what shows it.
+        callbacks: Told of every step: `TensorBoardLogger`, `MLflowLogger` or your own `Callback`.
         torch_device: ``cpu``, ``cuda`` or ``auto``.
         keys: Any other recipe key: a section as a mapping,
             ``distill={"training": {"steps": 500}}``, a top-level key as it is, ``seed=1``.
+
+    A network that is given as an object (``torch.nn.Module``) is exported as it computes in
+    ``eval`` mode; its operators and weights are kept in the run directory, so that the command
+    line can go on with the run. Say its normalisation with ``network={"mean": ..., "std": ...}``
+    and what reads a detector's outputs with ``network={"decoder": ...}``.
 
     Returns:
         The run; its report's rows hold accuracy, size and latency of every network and file.
@@ -101,14 +120,19 @@ def compress(
     """
     from edgekd.pipeline import compress as run_path
 
-    made = _recipe(recipe, data, teacher, student, target, keys, size=None)
+    if model is not None:
+        if teacher is not None:
+            raise RecipeError("compress takes model or teacher, of which model is short for both")
+        teacher, student = model, SAME if student is None else student
+    given = GivenNetworks()
+    made = _recipe(given, recipe, data, teacher, student, target, keys, size=None)
     device = load_device(made.target)
     require_feasible(made, device)
-    folder = _folder("compress", made, device, out)
+    made, folder = given.kept(made, "compress", device.id, Path(out) if out is not None else None)
     record = run_path(
         made,
         folder,
-        progress=chosen_progress(progress),
+        progress=_followed(progress, callbacks),
         torch_device=training_device(torch_device),
         until=until,
     )
@@ -119,10 +143,11 @@ def train(
     recipe: Source | None = None,
     *,
     data: Source | Section | None = None,
-    student: str | Section | None = None,
+    student: str | nn.Module | Section | None = None,
     steps: int | None = None,
     out: Source | None = None,
     progress: Progress | bool = True,
+    callbacks: Sequence[Callback] = (),
     torch_device: str = "auto",
     **keys: Any,  # noqa: ANN401 - recipe keys
 ) -> TrainedModel:
@@ -131,10 +156,12 @@ def train(
     Args:
         recipe: As for `compress`.
         data: As for `compress`.
-        student: An architecture; None for the family's ``m``.
+        student: An architecture, ``my_model.py:function`` or a network; None for the family's
+            ``m``.
         steps: Optimizer steps; None for the recipe's.
         out: As for `compress`.
         progress: As for `compress`.
+        callbacks: As for `compress`.
         torch_device: As for `compress`.
         keys: As for `compress`.
 
@@ -145,48 +172,53 @@ def train(
 
     if steps is not None:
         keys["distill.training.steps"] = steps
-    made = _recipe(recipe, data, None, student, None, keys, size="m")
-    folder = _folder("train", made, load_device(made.target), out)
+    given = GivenNetworks()
+    made = _recipe(given, recipe, data, None, student, None, keys, size="m")
+    place = Path(out) if out is not None else None
+    made, folder = given.kept(made, "train", load_device(made.target).id, place)
     checkpoint, assessment = run_training(
         made,
         folder,
-        progress=chosen_progress(progress),
+        progress=_followed(progress, callbacks),
         torch_device=training_device(torch_device),
     )
     return TrainedModel(checkpoint=checkpoint, metrics=assessment.rows[0].metrics)
 
 
 def _recipe(
+    given: GivenNetworks,
     recipe: Source | None,
     data: Source | Section | None,
-    teacher: Source | tuple[Source, ...] | Section | None,
-    student: str | Section | None,
+    teacher: Any,  # noqa: ANN401 - as `compress` takes it
+    student: Any,  # noqa: ANN401
     target: str | None,
     keys: Mapping[str, Any],
     *,
     size: str | None,
 ) -> Recipe:
     """Returns the recipe that a call asks for."""
-    changes = dict(_dotted(keys))
+    sections = {"data": data, "teacher": teacher, "student": student}
     # A recipe's section of that name may be given in place of what it is about.
-    if isinstance(data, Mapping):
-        changes, data = changes | dict(_dotted({"data": data})), None
-    if isinstance(teacher, Mapping):
-        changes, teacher = changes | dict(_dotted({"teacher": teacher})), None
-    if isinstance(student, Mapping):
-        changes, student = changes | dict(_dotted({"student": student})), None
+    mappings = {name: value for name, value in sections.items() if isinstance(value, Mapping)}
+    data, teacher, student = (None if n in mappings else v for n, v in sections.items())
+    changes = dict(_dotted({**keys, **mappings}))
     if student is not None:
-        changes["student.architecture"] = resolved_source(student)
+        changes["student.architecture"] = resolved_source(str(given.named(student)))
     if target is not None:
         changes["target"] = target
     teachers = () if teacher is None else teacher if isinstance(teacher, tuple) else (teacher,)
     return asked_recipe(
         recipe=Path(recipe) if recipe is not None else None,
         data=Path(data) if data is not None else None,
-        teachers=tuple(map(str, teachers)),
+        teachers=tuple(str(given.named(one)) for one in teachers),
         size=size,
         changes=changes,
     )
+
+
+def _followed(progress: Progress | bool, callbacks: Sequence[Callback]) -> Progress:
+    shown = chosen_progress(progress)
+    return CalledProgress(shown, require_callbacks(callbacks)) if callbacks else shown
 
 
 def _dotted(keys: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
@@ -200,10 +232,6 @@ def _dotted(keys: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
         else:
             found.append((dotted, str(value) if isinstance(value, Path) else value))
     return found
-
-
-def _folder(command: str, recipe: Recipe, device: Device, out: Source | None) -> Path:
-    return Path(out) if out is not None else default_folder(asked_of(command, recipe, device.id))
 
 
 def _run(folder: Path, record: RunRecord | None) -> Run:

@@ -172,7 +172,7 @@ def _anchored(recipe: Recipe, folder: Path) -> Recipe:
         ),
         student=replace(
             student,
-            architecture=source(own) if ".py:" in own else own,
+            architecture=source(own) if ".py:" in own or own.endswith(".pt2") else own,
             checkpoint=anchor(student.checkpoint),
         ),
     )

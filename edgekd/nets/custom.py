@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.core.errors import ModelError
 from edgekd.nets.card import CustomCard
+from edgekd.nets.program import SUFFIX, load_program
 
 
 class CustomModel(nn.Module):
@@ -48,8 +49,22 @@ class CustomModel(nn.Module):
 
 
 def is_custom(source: str) -> bool:
-    """Returns whether a source names a function in a Python file, ``my_model.py:function``."""
-    return ".py:" in source
+    """Returns whether a source is ``my_model.py:function`` or an exported program, ``.pt2``."""
+    return ".py:" in source or source.endswith(SUFFIX)
+
+
+def file_of(source: str) -> Path:
+    """Returns the file that a custom network comes from."""
+    return Path(source if source.endswith(SUFFIX) else source.rpartition(":")[0])
+
+
+def custom_network(source: str) -> nn.Module:
+    """Returns the network that a source names.
+
+    Raises:
+        ModelError: The file or the function is missing, fails, or returns something else.
+    """
+    return load_program(Path(source)) if source.endswith(SUFFIX) else call_factory(source)
 
 
 def call_factory(source: str) -> nn.Module:

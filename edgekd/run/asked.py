@@ -13,7 +13,7 @@ from edgekd.run.inputs import demo_recipe, fitted_recipe
 if TYPE_CHECKING:
     import torch
 
-MODEL_FILES = (".safetensors", ".yaml", ".yml", ".onnx", ".tflite")
+MODEL_FILES = (".safetensors", ".pt2", ".yaml", ".yml", ".onnx", ".tflite")
 """Endings by which a file is told from an architecture such as ``edgedet-n0.75``."""
 
 

@@ -34,6 +34,9 @@ LOCK = ".lock"
 _OWN = (MARKER, "done.json", "inputs.json")
 """What a stage's folder holds beside the stage's outputs."""
 
+CONTENT_NAME = re.compile(r".+-[0-9a-f]{12}\.(pt2|safetensors)")
+"""A network that was given as an object: named after its content, it may lie anywhere."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
@@ -308,6 +311,10 @@ def asked_of(command: str, recipe: Recipe, target: str) -> Asked:
 def making(recipe: Recipe, *, with_gates: bool = False) -> str:
     """Returns the hash of what a file is made by; a gate only judges it, unless it steers."""
     made_by = {k: v for k, v in to_mapping(recipe).items() if k != "gates" or with_gates}
+    for section, key in (("teacher", "model"), ("student", "architecture")):
+        name = Path(made_by[section][key] or "").name
+        if CONTENT_NAME.fullmatch(name):
+            made_by[section] = {**made_by[section], key: name}
     if not recipe.plugins:  # The hash of a recipe from before there were any.
         del made_by["plugins"]
     return digest(made_by)

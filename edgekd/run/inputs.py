@@ -20,6 +20,7 @@ from edgekd.data.dataset import load, summarise
 from edgekd.data.demo.render import write_demo_set
 from edgekd.data.image import read_image
 from edgekd.data.unlabelled import with_unlabelled
+from edgekd.run.directory import CONTENT_NAME
 
 DEMO = "demo-traffic"
 
@@ -178,7 +179,8 @@ def writable(recipe: Recipe, note: Callable[[str], None]) -> Recipe:
 def require_apart(out: Path, recipe: Recipe) -> None:
     """Raises `RecipeError` where a run directory would lie among what the run only reads.
 
-    It may neither be, hold nor lie in a folder of images, nor hold a file that the recipe names.
+    It may neither be, hold nor lie in a folder of images, nor hold a file that the recipe names,
+    save a network that was given as an object and is kept in it.
     """
     target = out.resolve()
     for key, folder in (
@@ -193,7 +195,9 @@ def require_apart(out: Path, recipe: Recipe) -> None:
                 f"--out {out}: overlaps {key} {folder}; legal: a folder neither in it nor around it"
             )
     for key, path in _files_named(recipe):
-        if target in path.resolve().parents:
+        place = path.resolve()
+        kept = place.parent == target and CONTENT_NAME.fullmatch(place.name)
+        if target in place.parents and not kept:
             raise RecipeError(
                 f"--out {out}: holds {key} {path}; legal: a folder without what the run reads"
             )

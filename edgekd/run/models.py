@@ -18,7 +18,7 @@ from edgekd.core.files import sha256_of
 from edgekd.core.types import FAMILIES, Dataset, Task
 from edgekd.data.augment import magnification
 from edgekd.nets.card import Card, CustomCard, load_card
-from edgekd.nets.custom import CustomModel, call_factory, is_custom, load_state
+from edgekd.nets.custom import CustomModel, custom_network, file_of, is_custom, load_state
 from edgekd.run.directory import digest
 from edgekd.teacher.boxes import BoxTeacher
 from edgekd.teacher.frozen import NetTeacher, Teacher, load_teacher, require_same_classes
@@ -63,9 +63,9 @@ def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
 def custom_card(recipe: Recipe, task: Task, classes: tuple[str, ...], source: str) -> Card:
     """Returns the card of a network of the user's own."""
     section = recipe.network
-    path, _, function = source.rpartition(":")
+    _, colon, function = source.rpartition(":") if ".py:" in source else (source, "", "")
     return Card(
-        architecture=f"{Path(path).name}:{function}",
+        architecture=f"{file_of(source).name}{colon}{function}",
         classes=classes,
         height=recipe.input.height,
         width=recipe.input.width,
@@ -102,7 +102,7 @@ def open_teacher(source: str, recipe: Recipe, student: Card) -> Teacher:
     """
     if is_custom(source):
         card = custom_card(recipe, student.task, student.classes, source)
-        net = call_factory(source)
+        net = custom_network(source)
         if recipe.teacher.weights:
             load_state(net, recipe.teacher.weights)
         own = CustomModel(net, card.own, card.channels)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def _custom_identity(net: nn.Module, card: Card, source: str) -> str:
     """Returns the hash of a network's weights, of the file that defines it, and of its card."""
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     weights = hashlib.sha256(safetensors.torch.save(state)).hexdigest()
-    return digest([weights, sha256_of(Path(source.rpartition(":")[0])), asdict(card)])
+    return digest([weights, sha256_of(file_of(source)), asdict(card)])
 
 
 def at_own_resolution(

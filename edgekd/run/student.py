@@ -15,7 +15,7 @@ from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.types import OutputContract
 from edgekd.nets.card import Card, Net, build, load_card, load_net, load_weights
-from edgekd.nets.custom import CustomModel, call_factory, load_state
+from edgekd.nets.custom import CustomModel, custom_network, file_of, load_state
 from edgekd.nets.outputs import network_outputs
 from edgekd.nets.tap import TappedNet
 from edgekd.nets.transfer import transfer
@@ -87,7 +87,7 @@ class Student:
     @property
     def source_hash(self) -> str | None:
         """SHA-256 of the file that defines a network of the user's own."""
-        return sha256_of(Path(self.source.rpartition(":")[0])) if self.source else None
+        return sha256_of(file_of(self.source)) if self.source else None
 
     def _custom(self, source: str) -> CustomModel:
         own = self.card.own
@@ -95,7 +95,7 @@ class Student:
             raise RecipeError(f"{source}: its card does not say what the network is")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return CustomModel(call_factory(source), own, self.card.channels)
+            return CustomModel(custom_network(source), own, self.card.channels)
 
 
 def save_graph(path: Path, graph: GraphModule) -> None:
