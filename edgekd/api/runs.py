@@ -118,8 +118,6 @@ def compress(
     Raises:
         EdgeKDError: As the command line ends with exit code 2, 3 or 4.
     """
-    from edgekd.pipeline import compress as run_path
-
     if model is not None:
         if teacher is not None:
             raise RecipeError("compress takes model or teacher, of which model is short for both")
@@ -129,13 +127,10 @@ def compress(
     device = load_device(made.target)
     require_feasible(made, device)
     made, folder = given.kept(made, "compress", device.id, Path(out) if out is not None else None)
-    record = run_path(
-        made,
-        folder,
-        progress=_followed(progress, callbacks),
-        torch_device=training_device(torch_device),
-        until=until,
-    )
+    shown, on = _followed(progress, callbacks), training_device(torch_device)
+    from edgekd.pipeline import compress as run_path  # What it loads complains until then.
+
+    record = run_path(made, folder, progress=shown, torch_device=on, until=until)
     return _run(folder, record)
 
 
@@ -168,20 +163,16 @@ def train(
     Raises:
         EdgeKDError: As the command line ends with exit code 2.
     """
-    from edgekd.pipeline import train as run_training
-
     if steps is not None:
         keys["distill.training.steps"] = steps
     given = GivenNetworks()
     made = _recipe(given, recipe, data, None, student, None, keys, size="m")
     place = Path(out) if out is not None else None
     made, folder = given.kept(made, "train", load_device(made.target).id, place)
-    checkpoint, assessment = run_training(
-        made,
-        folder,
-        progress=_followed(progress, callbacks),
-        torch_device=training_device(torch_device),
-    )
+    shown, on = _followed(progress, callbacks), training_device(torch_device)
+    from edgekd.pipeline import train as run_training
+
+    checkpoint, assessment = run_training(made, folder, progress=shown, torch_device=on)
     return TrainedModel(checkpoint=checkpoint, metrics=assessment.rows[0].metrics)
 
 

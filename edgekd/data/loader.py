@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -167,7 +168,27 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if count else None,
     )
-    yield from loader
+    with _main_module_hidden():
+        started = iter(loader)
+    yield from started
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Lets worker processes start without importing the program's main module.
+
+    A worker that is no forked copy imports it first, and a script without a guard would run again.
+    Nothing that a worker is sent is defined there.
+    """
+    main = sys.modules["__main__"]
+    known = {n: getattr(main, n) for n in ("__file__", "__spec__") if hasattr(main, n)}
+    for name in known:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in known.items():
+            setattr(main, name, value)
 
 
 def _start_method() -> str | None:

@@ -14,12 +14,11 @@ from torch.fx import GraphModule
 from edgekd.core.errors import ExportError
 from edgekd.core.quiet import quietly
 from edgekd.modelfile.contract import KEY
+from edgekd.nets.aten import ENTRIES
 from edgekd.nets.custom import place_of
 from edgekd.rules.tflite import FIXED_OUTPUT
 
 INPUT_NAME = "images"
-
-_FIXED = {"sigmoid": "LOGISTIC", "softmax": "SOFTMAX"}
 
 
 def tflite_model(
@@ -43,8 +42,12 @@ def tflite_model(
         ExportError: The converter refuses an operator, or an operator's output has another scale
             than the format fixes for it.
     """
-    if integer:
-        _check_fixed_outputs(graph)
+    unfit = unfit_scale(graph) if integer else None
+    if unfit:
+        raise ExportError(
+            f"{unfit}; end the network before it, at its raw outputs, or export ONNX alone "
+            "(export.formats)"
+        )
     batch, channels, height, width = input_shape
     example = torch.zeros(batch, height, width, channels)
     try:
@@ -59,18 +62,24 @@ def tflite_model(
     return _rewrite(blob, lambda model: _name(model, output_names))
 
 
-def _check_fixed_outputs(graph: GraphModule) -> None:
+def unfit_scale(graph: GraphModule) -> str | None:
+    """Returns which output is on another scale than the format fixes for its operator, if any is.
+
+    Args:
+        graph: With Q/DQ operators.
+    """
     for node in graph.graph.nodes:
-        name = str(node.target).removeprefix("aten.").split(".")[0]
-        for quantize in node.users if name in _FIXED else ():
-            scale, zero_point = FIXED_OUTPUT[_FIXED[name]]
+        entry = ENTRIES.get(node.target)
+        native = entry.tflite[0] if entry and entry.scale == "fixed" else None
+        for quantize in node.users if native else ():
+            scale, zero_point = FIXED_OUTPUT[str(native)]
             if not math.isclose(quantize.args[1], scale) or quantize.args[2] != zero_point:
-                raise ExportError(
+                return (
                     f"{place_of(node)}: its output has the scale {quantize.args[1]:.6g} around "
                     f"{quantize.args[2]}, but TFLite fixes {scale:g} around {zero_point}, which "
-                    "the device's scheme does not give; end the network before it, at its raw "
-                    "outputs, or export ONNX alone (export.formats)"
+                    "the device's scheme does not give"
                 )
+    return None
 
 
 def _converter(integer: bool) -> tuple[Any, Any]:

@@ -74,20 +74,26 @@ def export_files(
 ) -> tuple[Artifact, ...]:
     """Writes float and int8 files, all from the same scales, and returns what was written.
 
-    A format that the device does not execute in float32 is left out; float16 is written where it
-    computes in that. An ``int8-host.onnx`` holds the scales of ``int8.onnx`` as uint8 activations,
-    which is the form that is fast on an x86 workstation; where the device *is* such a host, it is
-    the only one.
+    A format that the device does not execute in float32 is left out, and so is TFLite where it is
+    not the device's own and fixes a scale that the device's scheme does not give; float16 is
+    written where it computes in that. An ``int8-host.onnx`` holds the scales of ``int8.onnx`` as
+    uint8 activations, which is the form that is fast on an x86 workstation; where the device *is*
+    such a host, it is the only one.
 
     Raises:
         ExportError: A converter refuses the network.
     """
     writer = _Writer(card, device, section, folder, recipe_sha256, graphs.outputs, graphs.kept)
-    artifacts = []
+    artifacts: list[Artifact] = []
     for model_format, write in ((Format.ONNX, writer.onnx), (Format.TFLITE, writer.tflite)):
         if model_format not in section.formats:
             continue
-        if device.allows(model_format, Precision.FLOAT32):
+        unfit = None
+        if model_format is Format.TFLITE and device.primary is not Format.TFLITE and artifacts:
+            unfit = graphs.unfolded and tflite_file.unfit_scale(graphs.unfolded)
+        if unfit:
+            note(f"no TFLite files: {unfit}")
+        elif device.allows(model_format, Precision.FLOAT32):
             note(f"exporting {model_format.value}")
             artifacts += write(graphs)
         else:

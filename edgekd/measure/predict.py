@@ -92,7 +92,7 @@ class LatencyModel:
     ) -> list[tuple[Precision, NDArray[np.float64]]]:
         """Returns the precision of every operator and its milliseconds by class."""
         parts = []
-        for operator, behind in zip(operators, (*operators[1:], None), strict=True):
+        for operator, behind in zip(operators, (*operators, None)[1:], strict=True):
             precision = self.precision(operator)
             work = work_of_all([operator], self.fills[precision])[0]
             if operator.native in self.folds and behind and _takes(behind, operator):

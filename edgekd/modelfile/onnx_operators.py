@@ -10,33 +10,9 @@ from onnx import NodeProto, TensorProto, helper
 from edgekd.core.errors import ModelError
 from edgekd.core.types import Precision
 from edgekd.modelfile.onnx_graph import OnnxGraph, item_bytes, read_onnx
+from edgekd.modelfile.operator_table import BY_ONNX
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 
-_KINDS = {
-    OperatorKind.CONV: "Conv QLinearConv ConvInteger",
-    OperatorKind.TRANSPOSED_CONV: "ConvTranspose",
-    OperatorKind.FULLY_CONNECTED: "Gemm",
-    OperatorKind.MATMUL: "MatMul QLinearMatMul MatMulInteger",
-    OperatorKind.ELEMENTWISE: (
-        "Add Sub Mul Div Max Min Pow Sqrt Exp Log Neg Abs Sum BatchNormalization"
-    ),
-    OperatorKind.ACTIVATION: (
-        "Relu LeakyRelu PRelu Clip Elu Gelu HardSwish HardSigmoid Sigmoid Tanh Softmax "
-        "LogSoftmax Mish Swish Softplus"
-    ),
-    OperatorKind.POOL: (
-        "AveragePool MaxPool GlobalAveragePool GlobalMaxPool ReduceMean ReduceMax ReduceSum"
-    ),
-    OperatorKind.RESIZE: "Resize Upsample",
-    OperatorKind.CONCAT: "Concat",
-    OperatorKind.MOVE: (
-        "Reshape Transpose Pad Slice Split Squeeze Unsqueeze Flatten Gather Expand Tile "
-        "DepthToSpace SpaceToDepth Identity Cast"
-    ),
-    OperatorKind.QUANTIZE: "QuantizeLinear",
-    OperatorKind.DEQUANTIZE: "DequantizeLinear",
-}
-_KIND_OF = {native: kind for kind, natives in _KINDS.items() for native in natives.split()}
 _MULTIPLYING = (
     OperatorKind.CONV,
     OperatorKind.DEPTHWISE_CONV,
@@ -245,7 +221,8 @@ class _Folding:
 
 
 def _kind(graph: OnnxGraph, node: NodeProto) -> OperatorKind:
-    kind = _KIND_OF.get(node.op_type, OperatorKind.OTHER)
+    entry = BY_ONNX.get(node.op_type)
+    kind = entry.cost if entry else OperatorKind.OTHER
     if kind is OperatorKind.CONV and _attribute(node, "group", 1) > 1:
         weights = graph.shapes.get(node.input[_INTEGER_OPERATORS.get(node.op_type, 1)], ())
         if weights[1:2] == (1,):

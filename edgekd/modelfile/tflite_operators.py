@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekd.core.errors import ModelError
 from edgekd.core.types import Precision
+from edgekd.modelfile.operator_table import BY_TFLITE
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
 from edgekd.modelfile.tflite_graph import (
     INTEGER_TYPES,
@@ -16,31 +17,6 @@ from edgekd.modelfile.tflite_graph import (
 )
 
 _CONTROL_FLOW = ("IF", "WHILE", "CALL_ONCE", "STABLEHLO_WHILE")
-_KINDS = {
-    OperatorKind.CONV: "CONV_2D CONV_3D",
-    OperatorKind.DEPTHWISE_CONV: "DEPTHWISE_CONV_2D",
-    OperatorKind.TRANSPOSED_CONV: "TRANSPOSE_CONV",
-    OperatorKind.FULLY_CONNECTED: "FULLY_CONNECTED",
-    OperatorKind.MATMUL: "BATCH_MATMUL",
-    OperatorKind.ELEMENTWISE: (
-        "ADD SUB MUL DIV MAXIMUM MINIMUM POW SQUARED_DIFFERENCE SQUARE SQRT RSQRT EXP LOG NEG "
-        "ABS FLOOR ROUND"
-    ),
-    OperatorKind.ACTIVATION: (
-        "RELU RELU6 RELU_N1_TO_1 LEAKY_RELU PRELU ELU GELU HARD_SWISH LOGISTIC TANH SOFTMAX "
-        "LOG_SOFTMAX L2_NORMALIZATION"
-    ),
-    OperatorKind.POOL: "AVERAGE_POOL_2D MAX_POOL_2D SUM MEAN REDUCE_MAX REDUCE_MIN",
-    OperatorKind.RESIZE: "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR",
-    OperatorKind.CONCAT: "CONCATENATION PACK",
-    OperatorKind.MOVE: (
-        "RESHAPE TRANSPOSE PAD PADV2 MIRROR_PAD SLICE STRIDED_SLICE SPLIT SPLIT_V SQUEEZE "
-        "EXPAND_DIMS GATHER UNPACK TILE DEPTH_TO_SPACE SPACE_TO_DEPTH BATCH_TO_SPACE_ND "
-        "SPACE_TO_BATCH_ND BROADCAST_TO REVERSE_V2 CAST"
-    ),
-    OperatorKind.QUANTIZE: "QUANTIZE",
-    OperatorKind.DEQUANTIZE: "DEQUANTIZE",
-}
 _WEIGHTED = (
     OperatorKind.CONV,
     OperatorKind.DEPTHWISE_CONV,
@@ -49,7 +25,6 @@ _WEIGHTED = (
 )
 _FILTER = 1  # Input that holds the weights, in every weighted operator of the schema.
 _INDEX_TYPES = ("INT32", "INT64", "BOOL", "STRING")
-_KIND_OF = {native: kind for kind, natives in _KINDS.items() for native in natives.split()}
 
 
 def tflite_operators(path: Path) -> tuple[Operator, ...]:
@@ -78,7 +53,8 @@ def tflite_operators(path: Path) -> tuple[Operator, ...]:
 
 
 def _operator(item: TfliteOperator, constant: set[int], counted: set[int]) -> Operator:
-    kind = _KIND_OF.get(item.native, OperatorKind.OTHER)
+    entry = BY_TFLITE.get(item.native)
+    kind = entry.cost if entry else OperatorKind.OTHER
     activations, weights = [], []
     for tensor in item.inputs:
         if tensor.data is None and id(tensor) not in constant:

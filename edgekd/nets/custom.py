@@ -104,7 +104,9 @@ def place_of(node: torch.fx.Node) -> str:
     where = f"'{inner}'" if inner else owner.rpartition(".")[2]
     frames = re.findall(r'File "(.+)", line (\d+)', node.meta.get("stack_trace") or "")
     torchs = str(Path(torch.__file__).parent)
-    calls = [f" ({Path(file).name}, line {line})" for file, line in frames if torchs not in file]
+    # What torch generated from a graph lies in no file that the user has.
+    known = [(file, line) for file, line in frames if torchs not in file and file[0] != "<"]
+    calls = [f" ({Path(file).name}, line {line})" for file, line in known]
     return f"{name} in {where}{calls[-1] if calls else ''}"
 
 

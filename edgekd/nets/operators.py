@@ -11,20 +11,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekd.core.types import Precision
+from edgekd.modelfile.operator_table import OPERATOR
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
+from edgekd.nets.aten import ENTRIES, overload, targets
 
 _ATEN = torch.ops.aten
-_KINDS = {
-    _ATEN.add.Tensor: OperatorKind.ELEMENTWISE,
-    _ATEN.mul.Tensor: OperatorKind.ELEMENTWISE,
-    _ATEN.cat.default: OperatorKind.CONCAT,
-    _ATEN.max_pool2d_with_indices.default: OperatorKind.POOL,
-    _ATEN.mean.dim: OperatorKind.POOL,
-    _ATEN.upsample_nearest2d.vec: OperatorKind.RESIZE,
-    _ATEN.upsample_nearest2d.default: OperatorKind.RESIZE,
-    _ATEN.sigmoid.default: OperatorKind.ACTIVATION,
-    _ATEN.hardswish.default: OperatorKind.ACTIVATION,
-}
+_LISTED = targets(
+    lambda entry: entry.scale != "fused" and not entry.weighted and entry.cost != OperatorKind.MOVE
+)
+"""Operators without a weight that a runtime spends time on."""
 _CONVOLUTION = _ATEN.convolution.default
 _LINEAR = (_ATEN.addmm.default, _ATEN.mm.default)
 
@@ -69,10 +64,12 @@ class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._convolution(args, output)
         elif func in _LINEAR:
             self._linear(args[-2], args[-1], output)
-        elif func in _KINDS:
+        elif func in _LISTED:
             given = args[0] if isinstance(args[0], (list, tuple)) else args
             tensors = [item for item in given if isinstance(item, Tensor)]
-            self._add(_KINDS[func], func, tensors, output, 0, 0, None)
+            entry = ENTRIES[func]
+            for part in [OPERATOR[operator] for _, operator, *_ in entry.parts] or [entry]:
+                self._add(part.cost, overload(part.torch[0]), tensors, output, 0, 0, None)
         return result
 
     def _convolution(self, args: Sequence[Any], output: Tensor) -> None:

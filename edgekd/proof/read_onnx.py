@@ -14,6 +14,7 @@ from onnx import NodeProto
 
 from edgekd.core.errors import ProofError
 from edgekd.modelfile.onnx_graph import OnnxGraph, read_onnx
+from edgekd.modelfile.operator_table import BY_ONNX
 from edgekd.proof.arithmetic import InputView, flat, normalised, padded, reduced, windowed
 from edgekd.proof.integer_graph import (
     OUTSIDE,
@@ -27,37 +28,8 @@ from edgekd.proof.integer_graph import (
     each,
 )
 
-_KINDS = {
-    "Conv": "conv",
-    "Gemm": "linear",
-    "MatMul": "linear",
-    "Add": "add",
-    "Mul": "mul",
-    "MaxPool": "max_pool",
-    "AveragePool": "mean",
-    "GlobalAveragePool": "mean",
-    "ReduceMean": "mean",
-    "Sigmoid": "sigmoid",
-    "Softmax": "softmax",
-}
-_MOVES = {
-    "Concat",
-    "DepthToSpace",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "Identity",
-    "Pad",
-    "Reshape",
-    "Resize",
-    "Slice",
-    "SpaceToDepth",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-}
+_KINDS = {native: e.arithmetic for native, e in BY_ONNX.items() if e.arithmetic}
+_MOVES = {native for native, entry in BY_ONNX.items() if entry.moves}
 _BATCHED = 2
 """Axes before rows and columns."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.core.errors import ProofError
+from edgekd.modelfile.operator_table import BY_TFLITE
 from edgekd.modelfile.tflite_graph import TfliteGraph, TfliteOperator, TfliteTensor, read_tflite
 from edgekd.proof.arithmetic import (
     IMAGE_LAST,
@@ -33,19 +34,7 @@ from edgekd.proof.integer_graph import (
     each,
 )
 
-_KINDS = {
-    "CONV_2D": "conv",
-    "DEPTHWISE_CONV_2D": "conv",
-    "FULLY_CONNECTED": "linear",
-    "ADD": "add",
-    "MUL": "mul",
-    "MAX_POOL_2D": "max_pool",
-    "AVERAGE_POOL_2D": "mean",
-    "MEAN": "mean",
-    "LOGISTIC": "sigmoid",
-    "SOFTMAX": "softmax",
-    "QUANTIZE": "requantize",
-}
+_KINDS = {native: e.arithmetic for native, e in BY_TFLITE.items() if e.arithmetic}
 _RELU = {0: None, 1: math.inf, 3: 6.0}
 _SAME = 0
 _LOWEST = -128

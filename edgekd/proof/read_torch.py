@@ -12,6 +12,7 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from edgekd.core.errors import ProofError
+from edgekd.nets.aten import ENTRIES, targets
 from edgekd.nets.custom import place_of
 from edgekd.proof.arithmetic import InputView, flat, normalised, padded, reduced, windowed
 from edgekd.proof.integer_graph import (
@@ -29,40 +30,11 @@ from edgekd.proof.integer_graph import (
 _ATEN = torch.ops.aten
 _Q = torch.ops.quantized_decomposed
 
-_KINDS: dict[Any, str] = {
-    _ATEN.conv2d.default: "conv",
-    _ATEN.linear.default: "linear",
-    _ATEN.add.Tensor: "add",
-    _ATEN.add_.Tensor: "add",
-    _ATEN.mul.Tensor: "mul",
-    _ATEN.max_pool2d.default: "max_pool",
-    _ATEN.avg_pool2d.default: "mean",
-    _ATEN.adaptive_avg_pool2d.default: "mean",
-    _ATEN.mean.dim: "mean",
-    _ATEN.sigmoid.default: "sigmoid",
-    _ATEN.softmax.int: "softmax",
-}
+_KINDS = {target: e.arithmetic for target, e in ENTRIES.items() if e.arithmetic}
 _PADS = {_ATEN.pad.default: 3, _ATEN.constant_pad_nd.default: 2}
 """Pads, and which argument the border's value is."""
-_MOVES = {
-    *_PADS,
-    _ATEN.cat.default,
-    _ATEN.clone.default,
-    _ATEN.contiguous.default,
-    _ATEN.dropout.default,
-    _ATEN.flatten.using_ints,
-    _ATEN.permute.default,
-    _ATEN.reshape.default,
-    _ATEN.select.int,
-    _ATEN.slice.Tensor,
-    _ATEN.squeeze.dim,
-    _ATEN.transpose.int,
-    _ATEN.unsqueeze.default,
-    _ATEN.upsample_nearest2d.default,
-    _ATEN.upsample_nearest2d.vec,
-    _ATEN.view.default,
-}
-_SPLITS = {_ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default}
+_MOVES = targets(lambda entry: entry.moves and not entry.splits)
+_SPLITS = targets(lambda entry: entry.splits)
 _RELU: dict[Any, Callable[[Node], float]] = {
     _ATEN.relu.default: lambda _n: math.inf,
     _ATEN.relu_.default: lambda _n: math.inf,

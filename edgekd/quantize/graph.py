@@ -25,6 +25,7 @@ from edgekd.core.errors import ModelError
 from edgekd.core.quiet import quietly
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from edgekd.quantize.quantizer import WEIGHTED, DeviceQuantizer
+from edgekd.quantize.rewriting import rewrite_composed
 
 
 def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
@@ -49,7 +50,7 @@ def folded_graph(net: nn.Module, example: Tensor) -> GraphModule:
         raise ModelError(
             f"{type(net).__name__} cannot be exported by torch.export: {error}"
         ) from error
-    graph = program.module()
+    graph = rewrite_composed(program.module())
     _fuse_conv_bn_(graph)
     graph.delete_all_unused_submodules()
     # The biases that folding makes come frozen; QAT has to train them.

@@ -8,7 +8,7 @@ the user's network; what the files then hold is proven on the files.
 from __future__ import annotations
 
 import operator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -21,66 +21,36 @@ from torchao.quantization.pt2e.quantizer import (
 
 from edgekd.config.device import Quantization
 from edgekd.core.errors import ModelError
+from edgekd.nets.aten import ENTRIES, targets
 from edgekd.nets.custom import place_of
 from edgekd.quantize.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 
 _ATEN = torch.ops.aten
 _KEY = "quantization_annotation"
 
-WEIGHTED = {_ATEN.conv2d.default, _ATEN.linear.default}
+WEIGHTED = targets(lambda entry: entry.weighted)
 """Operators with a weight, whose output channels come first."""
 
-ACTIVATIONS = {
-    _ATEN.relu.default,
-    _ATEN.relu_.default,
-    _ATEN.relu6.default,
-    _ATEN.hardtanh.default,
-    _ATEN.hardtanh_.default,
-}
+ACTIVATIONS = targets(lambda entry: entry.scale == "fused")
 """Activations that every runtime folds into the operator before them."""
 
-ADDITIONS = {_ATEN.add.Tensor, _ATEN.add_.Tensor}
+ADDITIONS = targets(lambda entry: entry.name == "add")
 
-REQUANTIZING = {*ADDITIONS, _ATEN.mul.Tensor}
+REQUANTIZING = targets(lambda entry: entry.scale == "own" and not entry.weighted)
 """Operators whose output gets a scale of its own."""
 
-SPLITS = {_ATEN.chunk.default, _ATEN.split.Tensor, _ATEN.split_with_sizes.default}
+SPLITS = targets(lambda entry: entry.splits)
 """Operators with several outputs, each of which has the scale of the input."""
 
-SAME_SCALE = {
-    _ATEN.cat.default,
-    _ATEN.max_pool2d.default,
-    _ATEN.avg_pool2d.default,
-    _ATEN.adaptive_avg_pool2d.default,
-    _ATEN.mean.dim,
-    _ATEN.pad.default,
-    _ATEN.constant_pad_nd.default,
-    _ATEN.flatten.using_ints,
-    _ATEN.reshape.default,
-    _ATEN.view.default,
-    _ATEN.clone.default,
-    _ATEN.contiguous.default,
-    _ATEN.permute.default,
-    _ATEN.transpose.int,
-    _ATEN.squeeze.dim,
-    _ATEN.unsqueeze.default,
-    _ATEN.select.int,
-    _ATEN.slice.Tensor,
-    _ATEN.dropout.default,
-    _ATEN.upsample_nearest2d.vec,
-    _ATEN.upsample_nearest2d.default,
-}
+SAME_SCALE = targets(lambda entry: entry.scale == "input" and not entry.splits)
 """Operators whose output has the scale of their input (TFLite int8 specification)."""
 
 PADS = {_ATEN.pad.default: 3, _ATEN.constant_pad_nd.default: 2}
 """Pads, and which argument the border's value is."""
 
-RESIZES = {_ATEN.upsample_nearest2d.vec, _ATEN.upsample_nearest2d.default}
+RESIZES = targets(lambda entry: entry.name == "nearest-resize")
 
-FIXED_OUTPUT = {
-    _ATEN.sigmoid.default: "logistic",
-    _ATEN.softmax.int: "softmax",
-}
+FIXED_OUTPUT = targets(lambda entry: entry.scale == "fixed")
 """Operators whose output scale the runtime fixes; the profile holds the values."""
 
 INPUT_SCALE, INPUT_ZERO_POINT = 1 / 128, 0
@@ -144,7 +114,8 @@ class DeviceQuantizer(Quantizer):  # type: ignore[misc]
 
     def _fixed(self, node: Node) -> tuple[float, int] | None:
         """Returns the grid that the runtime prescribes for an operator's output, if it does."""
-        fixed = self._scheme.fixed_outputs.get(FIXED_OUTPUT.get(cast(Any, node.target), ""))
+        entry = ENTRIES.get(node.target)
+        fixed = self._scheme.fixed_outputs.get(entry.fixed_output) if entry else None
         return (fixed.scale, fixed.zero_point) if fixed else None
 
     def _with_activation(self, node: Node, inputs: dict[Node, Any]) -> None:
@@ -261,7 +232,7 @@ def _refusal(node: Node, islands: tuple[str, ...]) -> str | None:
 
 
 def _legal() -> str:
-    every = {*WEIGHTED, *ACTIVATIONS, *REQUANTIZING, *SPLITS, *SAME_SCALE, *FIXED_OUTPUT}
+    every = targets(lambda entry: entry.scale != "none" or bool(entry.parts))
     names = {str(target).removeprefix("aten.").split(".")[0] for target in every}
     return ", ".join(sorted(name for name in names if not name.endswith("_")))
 

@@ -44,5 +44,25 @@ def test_beside_jax_a_worker_is_not_forked_and_makes_the_same_batches(
     check(small_set)
 
 
+def test_a_script_without_a_guard_is_not_run_again_by_its_workers(
+    small_set: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import importlib.util, sys, types\n"
+        "sys.modules['jax'] = types.ModuleType('jax')\n"
+        "from pathlib import Path\n"
+        f"spec = importlib.util.spec_from_file_location('this_test', {__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print('run')\n"
+        f"module.check(Path({str(small_set)!r}))\n"
+        "import __main__; print(Path(__main__.__file__).name)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["run", "script.py"]
+
+
 if __name__ == "__main__":
     check(Path(sys.argv[1]))

@@ -7,10 +7,11 @@ import pytest
 
 from edgekd.core.errors import ModelError
 from edgekd.core.types import Format, Precision
+from edgekd.modelfile.operator_table import BY_TFLITE
 from edgekd.modelfile.operators import OperatorKind
 from edgekd.modelfile.read import read_operators
 from edgekd.modelfile.tflite_graph import read_tflite
-from edgekd.modelfile.tflite_operators import _CONTROL_FLOW, _KIND_OF
+from edgekd.modelfile.tflite_operators import _CONTROL_FLOW
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
@@ -28,7 +29,7 @@ WAKE_WORDS = "mlperf_tiny/visual_wake_words/vww_96_int8.tflite"
 
 
 def test_every_operator_name_is_in_the_schema() -> None:
-    assert set(_KIND_OF) <= set(vars(schema.BuiltinOperator))
+    assert set(BY_TFLITE) <= set(vars(schema.BuiltinOperator))
     assert set(_CONTROL_FLOW) <= set(vars(schema.BuiltinOperator))
 
 

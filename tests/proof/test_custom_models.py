@@ -26,6 +26,9 @@ from edgekd.core.errors import ExportError, ModelError, ProofError
 from edgekd.core.types import Artifact, Task
 from edgekd.export.tflite_file import tflite_model
 from edgekd.export.write import Graphs, export_files
+from edgekd.modelfile.operator_table import OperatorEntry
+from edgekd.modelfile.operators import OperatorKind
+from edgekd.nets.aten import ENTRIES, overload
 from edgekd.nets.card import Card, CustomCard
 from edgekd.nets.custom import CustomModel, load_state
 from edgekd.nets.outputs import network_outputs
@@ -162,6 +165,63 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 def test_every_way_of_moving_integers_is_proven(moved: Exported) -> None:
     assert_proven(moved, "raspberry-pi")
+
+
+class Activated(nn.Module):
+    """SiLU behind a convolution and in a residual branch, as YOLO and EfficientNet have it."""
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.branch = nn.Conv2d(8, 8, 3, 1, 1)
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.activation(self.stem(x))
+        return self.head(x + self.activation(self.branch(x)))
+
+
+def silu(x: Tensor) -> Tensor:
+    return functional.silu(x, inplace=True)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_silu_is_rewritten_and_proven(board: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    made = exported(
+        Activated(silu), CustomCard(task=Task.DETECTION), noise(16, 24), board, tmp_path
+    )
+    assert_proven(made, board)
+    x = torch.randn(2, 3, 16, 24)
+    net = CustomModel(Activated(silu), own, 3).eval()
+    folded = graphs.folded_graph(TappedNet(net, ()), torch.zeros(2, 3, 16, 24))
+    torch.testing.assert_close(folded(x)[0][0], net(x)[0])
+    assert not any("silu" in str(node.target) for node in folded.graph.nodes)
+    # TensorRT's scheme has no zero point, which TFLite's sigmoid demands: no such file, and said.
+    names = {artifact.path.name for artifact in made.artifacts}
+    assert ("int8.tflite" in names) == (board == "raspberry-pi")
+
+
+def test_an_operator_is_one_entry_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`x * x`, which EdgeKD does not know: refused before, proven after, gone again."""
+    net, own, pixels = Activated(torch.square), CustomCard(task=Task.DETECTION), noise(16, 24)
+    with pytest.raises(ModelError, match=r"square in .* has no int8 form"):
+        exported(net, own, pixels, "raspberry-pi", tmp_path / "before")
+    entry = OperatorEntry(
+        name="square",
+        cost=OperatorKind.ELEMENTWISE,
+        torch=("aten.square.default",),
+        parts=(("out", "mul", "x", "x"),),
+    )
+    with monkeypatch.context() as patched:
+        patched.setitem(ENTRIES, overload(entry.torch[0]), entry)
+        made = exported(net, own, pixels, "raspberry-pi", tmp_path / "with")
+        assert_proven(made, "raspberry-pi")
+    with pytest.raises(ModelError, match=r"square in .* has no int8 form"):
+        exported(net, own, pixels, "raspberry-pi", tmp_path / "after")
 
 
 def aligned(made: Exported, path: Path) -> tuple[IntegerGraph, IntegerGraph, Alignment]:
