@@ -189,9 +189,8 @@ def silu(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("board", BOARDS)
 def test_silu_is_rewritten_and_proven(board: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    made = exported(
-        Activated(silu), CustomCard(task=Task.DETECTION), noise(16, 24), board, tmp_path
-    )
+    own, pixels = CustomCard(task=Task.DETECTION), noise(16, 24)
+    made = exported(Activated(silu), own, pixels, board, tmp_path)
     assert_proven(made, board)
     x = torch.randn(2, 3, 16, 24)
     net = CustomModel(Activated(silu), own, 3).eval()
