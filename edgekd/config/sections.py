@@ -21,7 +21,7 @@ class DataSection:
 
     Attributes:
         path: Folder (or COCO file); null for the built-in rendered demo set.
-        format: coco, yolo, voc, folder or idx; null recognises it.
+        format: Name of its format, such as ``coco``; null recognises it.
         train: Split to learn from.
         val: Split that every figure in the report comes from.
         ignore_classes: Classes that mark regions to leave out of training and evaluation.
@@ -33,7 +33,7 @@ class DataSection:
     """
 
     path: Path | None = None
-    format: Literal["coco", "yolo", "voc", "folder", "idx"] | None = None
+    format: str | None = None
     train: str = "train"
     val: str = "val"
     ignore_classes: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -14,9 +15,24 @@ import edgekd
 from edgekd.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = re.compile(r"^ {4}edgekd (\w+)(?: (?!-)(\w+))?(.*)$", re.MULTILINE)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    specification = importlib.util.spec_from_file_location("write", REFERENCE / "write.py")
+    assert specification is not None
+    assert specification.loader is not None
+    write = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(write)
+    written = {name: write.NOTE + page() for name, page in write.PAGES.items()}
+    assert {path.name for path in REFERENCE.glob("*.md")} == set(written)
+    for name, text in written.items():
+        assert (REFERENCE / name).read_text() == text, "run docs/reference/write.py"
 
 
 def test_the_readme_is_short() -> None:
