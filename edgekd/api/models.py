@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgekd.api.common import Metrics, Source, chosen_progress
 from edgekd.core.progress import Progress
 from edgekd.core.results import Latency
-from edgekd.core.types import FAMILIES, Detections, Image
+from edgekd.core.types import Detections, Image, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ def list_models() -> tuple[str, ...]:
     """
     from edgekd.nets.backbone import SCALES
 
-    return tuple(f"{family}-{size}" for family in FAMILIES.values() for size in SCALES)
+    return tuple(f"{task.family}-{size}" for task in Task for size in SCALES)
 
 
 def create_model(

@@ -8,7 +8,7 @@ from edgekd.bundle.contract import BundleContract, FileContract
 from edgekd.bundle.tensorrt import trtexec_lines
 from edgekd.config.decoders import decoder_files
 from edgekd.core.results import ClassificationMetrics, DetectionMetrics, Latency, ModelRow
-from edgekd.core.types import Format, Precision, Task
+from edgekd.core.types import Format, Precision
 from edgekd.report.recommendation import recommendation
 
 
@@ -49,7 +49,7 @@ Copy the folder to the board and run it there, with numpy and a runtime for one 
 {_tensorrt(contract, rows, tensorrt_opset)}
 ## Accuracy and latency
 
-Accuracy is {_metric(contract.task)} on the {split} split. Latency is of one inference, the median,
+Accuracy is {contract.task.metric_title} on the {split} split. Latency is of one inference, the median,
 in milliseconds; what is measured and what is predicted stand in columns of their own.
 
 | Model | Runtime | Precision | Size, bytes | Accuracy | Measured, ms | Predicted, ms |
@@ -108,10 +108,6 @@ def _purpose(file: FileContract) -> str:
 def _thresholds(contract: BundleContract, split: str) -> str:
     chosen = f", score thresholds (greatest F1 at IoU 0.5 on the {split} split)"
     return chosen if contract.thresholds else ""
-
-
-def _metric(task: Task) -> str:
-    return "mAP@[.5:.95]" if task is Task.DETECTION else "top-1"
 
 
 def _table(rows: Sequence[ModelRow]) -> str:

@@ -10,7 +10,6 @@ from edgekd.config.learning import DEFAULT_METHODS
 from edgekd.config.recipe import override
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import write_atomic
-from edgekd.core.types import FAMILIES
 from edgekd.data.reader import recognise
 from edgekd.run.inputs import fitted_recipe
 
@@ -39,7 +38,7 @@ def write_recipe(data: Path, target: str, out: Path, force: bool) -> str:
     )
     write_atomic(out, header + commented_recipe(recipe))
     return (
-        f"{out} written. Next: edgekd train --recipe {out} --student {FAMILIES[train.task]}-m "
+        f"{out} written. Next: edgekd train --recipe {out} --student {train.task.family}-m "
         f"--out runs/teacher, then edgekd compress --recipe {out} "
         "--teacher runs/teacher/train/student.safetensors"
     )

@@ -98,14 +98,17 @@ class StudentSection:
             (``edgedet-n0.75``); ``same`` for the teacher itself, which is then only made integer;
             or ``my_model.py:function``.
         strides: Pyramid levels; add 4 where objects are smaller than about 8 pixels of the input.
-        checkpoint: Start from these weights instead of random ones, as far as names and shapes
-            agree: another set's classes, channels and levels may differ.
+        pretrained: Start from the weights that EdgeKD ships for the architecture, where there are
+            some (``edgedet-n``), instead of random ones.
+        checkpoint: Start from these weights instead, as far as names and shapes agree: another
+            set's classes, channels and levels may differ.
         budget_ms: Predicted latency on the target, for which width, depth and input size are
             chosen before training; the architecture then only names the family.
     """
 
     architecture: str = "edgedet-n"
     strides: tuple[int, ...] = (8, 16, 32)
+    pretrained: bool = True
     checkpoint: Path | None = None
     budget_ms: float | None = None
 

@@ -41,9 +41,20 @@ class Task(StrEnum):
     DETECTION = "detection"
     CLASSIFICATION = "classification"
 
+    @property
+    def metric(self) -> str:
+        """The one metric by which models are compared: a field of the task's metrics."""
+        return {Task.DETECTION: "map", Task.CLASSIFICATION: "top1"}[self]
 
-FAMILIES = {Task.DETECTION: "edgedet", Task.CLASSIFICATION: "edgecls"}
-"""EdgeKD's own networks for each task."""
+    @property
+    def metric_title(self) -> str:
+        """The same as tables show it."""
+        return {Task.DETECTION: "mAP@[.5:.95]", Task.CLASSIFICATION: "top-1"}[self]
+
+    @property
+    def family(self) -> str:
+        """EdgeKD's own networks for the task."""
+        return {Task.DETECTION: "edgedet", Task.CLASSIFICATION: "edgecls"}[self]
 
 
 class Format(StrEnum):

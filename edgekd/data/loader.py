@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from edgekd.config.sections import Augmentation
 from edgekd.core.types import Dataset, Image
+from edgekd.core.workers import cores, main_module_hidden, start_method
 from edgekd.data.augment import Tile, View, make_view
 from edgekd.data.image import read_image
 
@@ -163,48 +161,19 @@ def batches(
         stream,
         batch_sampler=keys,
         num_workers=count,
-        multiprocessing_context=_start_method() if count else None,
+        multiprocessing_context=start_method() if count else None,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if count else None,
     )
-    with _main_module_hidden():
+    with main_module_hidden():
         started = iter(loader)
     yield from started
 
 
-@contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Lets worker processes start without importing the program's main module.
-
-    A worker that is no forked copy imports it first, and a script without a guard would run again.
-    Nothing that a worker is sent is defined there.
-    """
-    main = sys.modules["__main__"]
-    known = {n: getattr(main, n) for n in ("__file__", "__spec__") if hasattr(main, n)}
-    for name in known:
-        setattr(main, name, None)
-    try:
-        yield
-    finally:
-        for name, value in known.items():
-            setattr(main, name, value)
-
-
-def _start_method() -> str | None:
-    """Returns how worker processes start, None for the platform's own way.
-
-    Once the TFLite converter has loaded JAX, threads run here that a forked copy would wait for.
-    """
-    return "forkserver" if "jax" in sys.modules and os.name == "posix" else None
-
-
 def default_workers() -> int:
     """Returns one worker for two cores, at most eight: on a CPU the network wants the rest."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(8, cores // 2)
+    return min(8, cores() // 2)
 
 
 def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Batch:

@@ -134,7 +134,7 @@ class Assessment:
         """Returns the paired difference of two rows, None unless both were measured."""
         if of not in self.predictions or minus not in self.predictions:
             return None
-        metric = "map" if self.dataset.task is Task.DETECTION else "top1"
+        metric = self.dataset.task.metric
         interval = self._interval(of, minus, confidence)
         return Comparison(of=of, minus=minus, metric=metric, interval=interval)
 

@@ -11,7 +11,7 @@ from edgekd.config.sections import GatesSection
 from edgekd.core.errors import GateError
 from edgekd.core.exported import INT8_ONNX, form_of
 from edgekd.core.results import Basis, Gate, Latency, ModelRow, RunRecord
-from edgekd.core.types import Precision, Task
+from edgekd.core.types import Precision
 from edgekd.report import figures
 
 Verdict = tuple[bool, str]
@@ -21,7 +21,7 @@ Verdict = tuple[bool, str]
 def judge(record: RunRecord, section: GatesSection) -> tuple[Gate, ...]:
     """Returns every gate of the recipe for every int8 file that ships."""
     reference = record.reference
-    metric = "map" if record.task is Task.DETECTION else "top1"
+    metric = record.task.metric
     demands: list[tuple[str, float | None, Callable[[float], str], Callable[..., Verdict]]] = [
         (
             "map-drop" if metric == "map" else "top1-drop",

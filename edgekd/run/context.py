@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgekd.config.device import Device
-from edgekd.config.learning import FitOptions, MethodConfig, QuantizeSection
+from edgekd.config.learning import FitOptions, MethodConfig, QuantizeSection, StudentSection
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import DataError, RecipeError
 from edgekd.core.progress import Progress
@@ -21,7 +22,7 @@ from edgekd.nets.card import Card
 from edgekd.nets.custom import is_custom
 from edgekd.run.compatibility import matched_methods, require_like_outputs
 from edgekd.run.directory import RunDirectory
-from edgekd.run.inputs import fingerprint, load_split, teacher_sources
+from edgekd.run.inputs import fingerprint, load_split, shipped_start, teacher_sources
 from edgekd.run.models import at_own_resolution, open_teachers, student_card
 from edgekd.run.student import Student
 from edgekd.teacher.frozen import Teacher
@@ -117,7 +118,7 @@ def open_context(
     student = Student(
         card=card,
         source=chosen if is_custom(chosen) else None,
-        start=recipe.student.checkpoint,
+        start=_start(recipe.student, card),
         seed=recipe.seed,
         torch_device=torch_device,
     )
@@ -150,6 +151,13 @@ def _splits(recipe: Recipe, directory: RunDirectory, progress: Progress) -> tupl
             f"{val.split!r} ({val.format}), so that nothing could be judged by them"
         )
     return train, val
+
+
+def _start(section: StudentSection, card: Card) -> Path | None:
+    """Returns the checkpoint that the student's first weights come from, None for random ones."""
+    if section.checkpoint is not None or not section.pretrained or card.own:
+        return section.checkpoint
+    return shipped_start(card.architecture)
 
 
 def _student_source(recipe: Recipe, sources: Sequence[str]) -> str:

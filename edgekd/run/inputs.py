@@ -15,7 +15,7 @@ from edgekd.config.recipe import Recipe, load_recipe, override
 from edgekd.config.yaml import read_yaml
 from edgekd.core.errors import DataError, ModelError, RecipeError
 from edgekd.core.progress import Progress
-from edgekd.core.types import FAMILIES, Dataset, Format, Precision, Task
+from edgekd.core.types import Dataset, Format, Precision, Task
 from edgekd.data.dataset import load, summarise
 from edgekd.data.demo.render import write_demo_set
 from edgekd.data.image import read_image
@@ -72,6 +72,15 @@ def shipped_for(classes: tuple[str, ...]) -> ShippedModel | None:
     return next((model for model in shipped_models() if model.labels == classes), None)
 
 
+def shipped_start(architecture: str) -> Path | None:
+    """Returns the weights that EdgeKD ships for a student to start from, None where it has none."""
+    for path in sorted(catalog_folder("models").glob("*/start.yaml")):
+        card = read_yaml(path, ModelError)
+        if card["architecture"] == architecture:
+            return path.parent / str(card["weights"])
+    return None
+
+
 def demo_recipe() -> Recipe:
     """Returns the recipe that runs where no data set is given."""
     return load_recipe(catalog_folder("models") / DEMO / "recipes" / "demo.yaml")
@@ -101,7 +110,7 @@ def fitted_recipe(data: Path, *, own_teacher: bool = False) -> tuple[Recipe, Dat
         "input.height": height,
         "input.width": width,
         "input.channels": 1 if grey else 3,
-        "student.architecture": f"{FAMILIES[train.task]}-n",
+        "student.architecture": f"{train.task.family}-n",
     }
     if train.format == "idx":
         changes["augmentation.horizontal_flip"] = 0.0
@@ -237,7 +246,7 @@ def load_split(recipe: Recipe, split: str, folder: Path, progress: Progress) -> 
     section = recipe.data
     root = section.path
     if root is None:
-        root = write_demo_set(folder / "demo-set")
+        root = write_demo_set(folder / "demo-set", progress=progress)
     dataset = load(
         root,
         split,

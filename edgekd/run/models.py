@@ -15,7 +15,7 @@ from torch import nn
 from edgekd.config.recipe import Recipe
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of
-from edgekd.core.types import FAMILIES, Dataset, Task
+from edgekd.core.types import Dataset, Task
 from edgekd.data.augment import magnification
 from edgekd.nets.card import Card, CustomCard, load_card
 from edgekd.nets.custom import CustomModel, custom_network, file_of, is_custom, load_state
@@ -52,7 +52,7 @@ def student_card(recipe: Recipe, dataset: Dataset, chosen: str) -> Card:
         strides=recipe.student.strides if detects else (),
     )
     if card.task is not dataset.task:
-        family = FAMILIES[dataset.task]
+        family = dataset.task.family
         raise RecipeError(
             f"student.architecture {card.architecture!r} does {card.task}, but {dataset.root} is a "
             f"{dataset.task} set; use {family}-n, {family}-s, {family}-m or {family}-l"

@@ -17,7 +17,7 @@ from edgekd.config.device import Device
 from edgekd.core.errors import RecipeError
 from edgekd.core.files import sha256_of, write_atomic
 from edgekd.core.serialize import to_mapping
-from edgekd.core.types import Dataset, Format, Precision, Task
+from edgekd.core.types import Dataset, Format, Precision
 from edgekd.measure.detector import score
 from edgekd.measure.predict import LatencyModel, latency_model
 from edgekd.modelfile.operators import Geometry, Operator, OperatorKind
@@ -195,7 +195,7 @@ class _Judge:
             device=self._shop.torch_device,
         )
         metrics = score(self._images, predictions)
-        return float(getattr(metrics, "map" if self._images.task is Task.DETECTION else "top1"))
+        return float(getattr(metrics, self._images.task.metric))
 
 
 def _integer(context: RunContext, trained: Trained) -> GraphModule:

@@ -42,3 +42,13 @@ def test_the_latencies_of_this_computer_are_measured(tmp_path: Path) -> None:
         record["measured"]
     )
     assert all(0 < pair["ratio"] < 20 for pair in record["ratios"].values())
+
+
+@pytest.mark.slow
+def test_the_worth_of_the_shipped_start_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    script = ROOT / "benchmarks" / "pretrained.py"
+    subprocess.run([sys.executable, script, "--short", "--out", out], check=True)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert len(row["random"]) == len(row["shipped"]) == 2
+    assert row["interval"][0] <= row["gain"] <= row["interval"][1]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from edgekd.core.errors import DataError
+from edgekd.data.demo import render
 from edgekd.data.demo.canvas import SUPERSAMPLING, outline_mask
 from edgekd.data.demo.cover import LEAST_SIDE, Cover
 from edgekd.data.demo.render import CLASSES, render_scene, write_demo_set
@@ -164,3 +165,15 @@ def test_folder_that_is_no_demo_set_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no demo\.json"):
         write_demo_set(tmp_path, train=1, val=1)
     assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_processes_that_share_the_work_write_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = write_demo_set(tmp_path / "alone", train=5, val=3, seed=7)
+    monkeypatch.setattr(render, "_FEW", 1)
+    monkeypatch.setattr(render, "cores", lambda: 2)
+    shared = write_demo_set(tmp_path / "set", train=5, val=3, seed=7)
+    files = [path.relative_to(alone) for path in alone.rglob("*") if path.is_file()]
+    assert len(files) == 5 + 3 + 3  # annotations of both splits, demo.json
+    assert all((shared / f).read_bytes() == (alone / f).read_bytes() for f in files)

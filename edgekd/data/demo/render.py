@@ -6,8 +6,12 @@ It exists so that EdgeKD runs with nothing downloaded. It is a demo, not a bench
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from edgekd.core.errors import DataError
+from edgekd.core.progress import Progress, SilentProgress
 from edgekd.core.types import Boxes, Image
+from edgekd.core.workers import cores, main_module_hidden, start_method
 from edgekd.data.demo.scene import Scene
 
 CLASSES = ("car", "truck", "cyclist", "pedestrian")
@@ -25,6 +31,13 @@ RENDERER = 1
 
 FIRST_VAL_INDEX = 1_000_000
 """Validation scenes start here, so that they stay the same however many train scenes there are."""
+
+
+_FEW = 64
+"""Scenes that are rendered sooner than worker processes start."""
+
+_Annotated = tuple[int, int, list[list[float]], list[int]]
+"""Width, height, boxes and labels."""
 
 
 def render_scene(
@@ -41,7 +54,14 @@ def render_scene(
     return image, np.array(boxes, np.float32).reshape(-1, 4), labels
 
 
-def write_demo_set(folder: Path, *, train: int = 640, val: int = 160, seed: int = 2026) -> Path:
+def write_demo_set(
+    folder: Path,
+    *,
+    train: int = 640,
+    val: int = 160,
+    seed: int = 2026,
+    progress: Progress | None = None,
+) -> Path:
     """Returns ``folder`` holding the demo set in COCO layout, rendered only where it is not there.
 
     Args:
@@ -50,6 +70,7 @@ def write_demo_set(folder: Path, *, train: int = 640, val: int = 160, seed: int 
         train: Number of training images.
         val: Number of validation images.
         seed: Of the whole set.
+        progress: Shows the scenes being rendered.
 
     Raises:
         DataError: ``folder`` exists and is not a demo set.
@@ -60,8 +81,15 @@ def write_demo_set(folder: Path, *, train: int = 640, val: int = 160, seed: int 
     draft = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        _write_split(draft, "train", seed, range(train))
-        _write_split(draft, "val", seed, range(FIRST_VAL_INDEX, FIRST_VAL_INDEX + val))
+        with (progress or SilentProgress()).meter("rendering", train + val) as meter:
+            done = count(1)
+
+            def rendered() -> None:
+                meter.update(next(done))
+
+            _write_split(draft, "train", seed, range(train), rendered)
+            indices = range(FIRST_VAL_INDEX, FIRST_VAL_INDEX + val)
+            _write_split(draft, "val", seed, indices, rendered)
         (draft / "demo.json").write_text(json.dumps(wanted, indent=1))
         _publish(draft, folder, wanted)
     finally:
@@ -93,18 +121,18 @@ def _publish(draft: Path, folder: Path, wanted: dict[str, int]) -> None:
     draft.rename(folder)
 
 
-def _write_split(root: Path, split: str, seed: int, indices: range) -> None:
+def _write_split(
+    root: Path, split: str, seed: int, indices: range, rendered: Callable[[], None]
+) -> None:
     (root / split).mkdir(parents=True)
     (root / "annotations").mkdir(exist_ok=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, index in enumerate(indices, 1):
-        pixels, boxes, labels = render_scene(seed, index)
-        name = f"{image_id:06d}.png"
-        Pillow.fromarray(pixels).save(root / split / name, compress_level=1)
-        height, width = pixels.shape[:2]
+    scenes = [(root / split / f"{n:06d}.png", seed, index) for n, index in enumerate(indices, 1)]
+    for image_id, (width, height, boxes, labels) in enumerate(_written(scenes), 1):
+        name = scenes[image_id - 1][0].name
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for (left, top, right, bottom), label in zip(boxes.tolist(), labels.tolist(), strict=True):
+        for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
             across, down = right - left, bottom - top
             annotations.append(
                 {
@@ -116,6 +144,26 @@ def _write_split(root: Path, split: str, seed: int, indices: range) -> None:
                     "iscrowd": 0,
                 }
             )
+        rendered()
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+def _written(scenes: Sequence[tuple[Path, int, int]]) -> Iterator[_Annotated]:
+    """Yields what is in each scene, in order, once its image is written; by every core."""
+    if len(scenes) < _FEW or cores() == 1:
+        yield from map(_write_scene, scenes)
+        return
+    context = multiprocessing.get_context(start_method())
+    with ProcessPoolExecutor(cores(), mp_context=context) as pool:
+        with main_module_hidden():
+            found = pool.map(_write_scene, scenes, chunksize=8)
+        yield from found
+
+
+def _write_scene(scene: tuple[Path, int, int]) -> _Annotated:
+    path, seed, index = scene
+    pixels, boxes, labels = render_scene(seed, index)
+    Pillow.fromarray(pixels).save(path, compress_level=1)
+    return pixels.shape[1], pixels.shape[0], boxes.tolist(), labels.tolist()
