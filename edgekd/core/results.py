@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekd.core.types import Detections, Precision, Task
 
@@ -61,6 +61,8 @@ class Latency:
 class DetectionMetrics:
     """COCO metrics in [0, 1], higher is better; -1 where no annotated object falls in the bin."""
 
+    KIND: ClassVar = "detection"
+
     map: float
     ap50: float
     ap75: float
@@ -77,6 +79,8 @@ class DetectionMetrics:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassificationMetrics:
     """Accuracies in [0, 1], higher is better."""
+
+    KIND: ClassVar = "classification"
 
     top1: float
     top5: float

@@ -1,6 +1,7 @@
-"""Strict reading of mappings into frozen dataclasses, and back.
+"""The one codec between records and JSON or YAML: dataclasses as plain mappings, and back.
 
 Nothing is coerced and nothing is ignored: a file that is accepted says exactly what was meant.
+Records that share a field of a union carry their kind in the file: a class variable ``KIND``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from typing import (
     get_origin,
     get_type_hints,
 )
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.core.errors import EdgeKDError, suggest
 
@@ -53,10 +57,10 @@ class _MismatchError(Exception):
 def from_mapping(cls: type[T], data: object, where: str, error: type[EdgeKDError]) -> T:
     """Returns the dataclass ``cls`` filled from ``data``, converted and checked field by field.
 
-    Understands nested dataclasses, ``tuple[X, ...]`` and ``tuple[X, Y]``, ``dict[K, X]`` with text
-    or ``StrEnum`` keys, ``StrEnum``, ``Literal``, unions, ``Path``, ``bool``, ``int``, ``float``
-    and ``str``. A whole number is accepted as a ``float``; nothing else changes its type, and true
-    and false are no numbers.
+    Understands nested dataclasses, ``tuple[X, ...]`` and ``tuple[X, Y]``, ``list[X]``, ``dict[K,
+    X]`` with text or ``StrEnum`` keys, ``StrEnum``, ``Literal``, unions, arrays of numbers,
+    ``Path``, ``bool``, ``int``, ``float`` and ``str``. A whole number is accepted as a ``float``;
+    nothing else changes its type, and true and false are no numbers.
 
     Args:
         cls: A dataclass; a ``ValueError`` from its ``__post_init__`` is reported like any problem.
@@ -73,15 +77,18 @@ def from_mapping(cls: type[T], data: object, where: str, error: type[EdgeKDError
 def to_mapping(record: DataclassInstance) -> dict[str, Any]:
     """Returns a dataclass as plain dicts, lists, text and numbers, ready for JSON or YAML.
 
-    ``from_mapping`` turns the result back into an equal record.
+    ``from_mapping`` turns the result back into an equal record. Arrays become ``{"dtype", "shape",
+    "values"}``, each float as the shortest text that names it.
 
     Raises:
         TypeError: A field holds something that neither format knows.
     """
-    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    return _plain_record(record, "")
 
 
 def _convert(hint: Hint, value: object, key: str) -> object:
+    # From numpy 2.5 on NDArray is the name of a type and no longer the type itself.
+    hint = getattr(hint, "__value__", hint)
     origin: Hint = get_origin(hint)
     if hint is Any:
         return value
@@ -91,6 +98,10 @@ def _convert(hint: Hint, value: object, key: str) -> object:
         return _literal(get_args(hint), value, key)
     if origin is tuple:
         return _tuple(get_args(hint), value, key)
+    if origin is list:
+        return list(_tuple((get_args(hint)[0], Ellipsis), value, key))
+    if origin is np.ndarray:
+        return _array(value, key)
     if origin is dict:
         return _dict(get_args(hint), value, key)
     if dataclasses.is_dataclass(hint):
@@ -111,13 +122,17 @@ def _record(cls: Hint, value: object, key: str) -> object:
 def _fields(cls: Hint, value: object, key: str) -> dict[str, Any]:
     """Returns the constructor's arguments for one mapping."""
     hints = _field_hints(cls)
-    given = _mapping(value, key)
+    given = dict(_mapping(value, key))
+    if hasattr(cls, "KIND"):
+        given.pop("kind", None)
     for name in given:
         if name not in hints:
             raise _MismatchError(key, f"unknown key {name!r}{suggest(str(name), hints)}")
     missing = [name for name in _required(cls) if name not in given]
     if missing:
-        raise _MismatchError(key, f"missing key {', '.join(map(repr, missing))}")
+        raise _MismatchError(
+            key, f"missing key {', '.join(map(repr, missing))}; legal: {', '.join(hints)}"
+        )
     return {name: _convert(hints[name], entry, _below(key, name)) for name, entry in given.items()}
 
 
@@ -144,6 +159,12 @@ def _union(members: tuple[Any, ...], value: object, key: str) -> object:
     kinds = [member for member in members if member is not NoneType]
     if len(kinds) == 1 and value is not None:
         return _convert(kinds[0], value, key)
+    tagged = {kind.KIND: kind for kind in kinds if hasattr(kind, "KIND")}
+    if tagged:
+        name = _mapping(value, key).get("kind")
+        if name not in tagged:
+            raise _MismatchError(_below(key, "kind"), f"{name!r}{suggest(str(name), tagged)}")
+        return _record(tagged[name], value, key)
     for kind in kinds:
         try:
             return _convert(kind, value, key)
@@ -174,6 +195,17 @@ def _tuple(items: tuple[Any, ...], value: object, key: str) -> tuple[Any, ...]:
     )
 
 
+def _array(value: object, key: str) -> NDArray[Any]:
+    given: Mapping[Any, Any] = _mapping(value, key)
+    try:
+        kind = np.dtype(given["dtype"])
+        if kind.kind not in "fiu":
+            raise _MismatchError(key, f"an array of {kind}; legal: arrays of numbers")
+        return np.array(given["values"], kind).reshape(given["shape"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _MismatchError(key, f"not an array: {error}") from error
+
+
 def _dict(kinds: tuple[Any, ...], value: object, key: str) -> dict[Any, Any]:
     key_hint, value_hint = kinds
     return {
@@ -201,20 +233,46 @@ def _scalar(kind: Hint, value: object, key: str) -> object:
     raise _unexpected(key, _SCALARS[kind], value)
 
 
-def _plain(value: object) -> object:
+def _plain_record(record: DataclassInstance, key: str) -> dict[str, Any]:
+    kind = {"kind": record.KIND} if hasattr(record, "KIND") else {}
+    names = [field.name for field in dataclasses.fields(record)]
+    return kind | {name: _plain(getattr(record, name), _below(key, name)) for name in names}
+
+
+def _plain(value: object, key: str) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_mapping(value)
+        return _plain_record(value, key)
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {_name(n, key): _plain(entry, _below(key, n)) for n, entry in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain_array(value, key)
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_plain(entry, f"{key}[{index}]") for index, entry in enumerate(value)]
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, PurePath):
         return value.as_posix()
     if value is None or type(value) in (bool, int, float, str):
         return value
-    raise TypeError(f"{_shown(value)} of type {type(value).__name__} has no plain form")
+    raise TypeError(f"{key}: {_shown(value)} of type {type(value).__name__} has no plain form")
+
+
+def _name(name: object, key: str) -> str:
+    # json would write 1 as "1" in silence, and the record would come back changed.
+    if not isinstance(name, str):
+        raise TypeError(f"{key}: a mapping with the key {name!r}; legal: text")
+    return str(name)
+
+
+def _plain_array(values: NDArray[Any], key: str) -> dict[str, object]:
+    if values.dtype.kind not in "fiu":
+        raise TypeError(f"{key}: an array of {values.dtype}; legal: arrays of numbers")
+    flat = values.ravel()
+    # The shortest text that names the same float32 is 0.3, not 0.30000001192092896.
+    plain = [float(str(item)) for item in flat] if values.dtype.kind == "f" else flat.tolist()
+    return {"dtype": str(values.dtype), "shape": list(values.shape), "values": plain}
 
 
 def _unexpected(key: str, expected: str, value: object) -> _MismatchError:
