@@ -27,7 +27,7 @@ class View:
         labels: ``(N,)``.
         ignore: ``(M, 4)``.
         ignore_labels: ``(M,)``.
-        magnified: The same view in more pixels, for a teacher with a larger input; its top left
+        teacher_view: The same view in more pixels, for a teacher with a larger input; its top left
             corner is the image's. None where nobody asked for it.
     """
 
@@ -36,7 +36,7 @@ class View:
     labels: NDArray[np.int64]
     ignore: Boxes
     ignore_labels: NDArray[np.int64]
-    magnified: Image | None = None
+    teacher_view: Image | None = None
 
 
 Tile = tuple[Sample, Image]
@@ -53,7 +53,7 @@ def make_view(
     options: Augmentation,
     rng: np.random.Generator,
     others: int,
-    magnified: tuple[int, int] | None = None,
+    teacher_resolution: tuple[int, int] | None = None,
 ) -> View:
     """Returns one augmented view.
 
@@ -63,7 +63,7 @@ def make_view(
         options: What may happen.
         rng: Source of all randomness.
         others: Images in the set, to draw a mosaic's other tiles from.
-        magnified: Height and width of the same view for a teacher, None for none.
+        teacher_resolution: Height and width of the same view for a teacher, None for none.
     """
     own = draw_tile(None)
     areas = _areas(size, options, rng)
@@ -77,10 +77,14 @@ def make_view(
         np.concatenate([p.labels for p in pieces]),
         np.concatenate([p.ignore for p in pieces]),
         np.concatenate([p.ignore_labels for p in pieces]),
-        _drawn(pieces, size, magnification(size, magnified)) if magnified else None,
+        _drawn(pieces, size, magnification(size, teacher_resolution))
+        if teacher_resolution
+        else None,
     )
     view = _light(_flip(_shifted(view, options, rng), options, rng), options, rng)
-    return replace(view, magnified=_padded(view.magnified, magnified)) if magnified else view
+    if teacher_resolution is None:
+        return view
+    return replace(view, teacher_view=_padded(view.teacher_view, teacher_resolution))
 
 
 Area = tuple[int, int, int, int]
@@ -217,7 +221,7 @@ def _shifted(view: View, options: Augmentation, rng: np.random.Generator) -> Vie
     area = (0, 0, width, height)
     boxes, kept = _move(view.boxes, np.ones(2), move, area)
     ignore, hidden = _move(view.ignore, np.ones(2), move, area, visible=0.0)
-    factor = 1.0 if view.magnified is None else view.magnified.shape[0] / height
+    factor = 1.0 if view.teacher_view is None else view.teacher_view.shape[0] / height
     return View(
         _moved(view.image, down, right),
         boxes,
@@ -225,8 +229,8 @@ def _shifted(view: View, options: Augmentation, rng: np.random.Generator) -> Vie
         ignore,
         view.ignore_labels[hidden],
         None
-        if view.magnified is None
-        else _moved(view.magnified, round(down * factor), round(right * factor)),
+        if view.teacher_view is None
+        else _moved(view.teacher_view, round(down * factor), round(right * factor)),
     )
 
 
@@ -259,7 +263,7 @@ def _mirrored(view: View, axis: int, length: int) -> View:
     return replace(
         view,
         image=np.flip(view.image, axis),
-        magnified=None if view.magnified is None else np.flip(view.magnified, axis),
+        teacher_view=None if view.teacher_view is None else np.flip(view.teacher_view, axis),
         boxes=moved(view.boxes),
         ignore=moved(view.ignore),
     )
@@ -277,5 +281,5 @@ def _light(view: View, options: Augmentation, rng: np.random.Generator) -> View:
     def lit(image: Image) -> Image:
         return np.stack([table[image[..., c], c] for c in range(channels)], axis=-1)
 
-    magnified = None if view.magnified is None else lit(view.magnified)
-    return replace(view, image=lit(view.image), magnified=magnified)
+    teacher_view = None if view.teacher_view is None else lit(view.teacher_view)
+    return replace(view, image=lit(view.image), teacher_view=teacher_view)

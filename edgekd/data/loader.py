@@ -31,7 +31,7 @@ class Batch:
         ignore: ``(B, M, 4)`` regions left out of the loss, zero-padded.
         ignore_labels: ``(B, M)`` class hidden there; -1 hides every class, `UNANNOTATED` every
             class from the annotation's loss alone.
-        magnified: ``(B, C, H', W')``, the same views at a teacher's larger input, else None.
+        teacher_views: ``(B, C, H', W')``, the same views at a teacher's larger input, else None.
         teacher_output: What a cache of teacher outputs holds about these views, else empty.
     """
 
@@ -40,7 +40,7 @@ class Batch:
     labels: Tensor
     ignore: Tensor
     ignore_labels: Tensor
-    magnified: Tensor | None = None
+    teacher_views: Tensor | None = None
     teacher_output: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
@@ -55,7 +55,7 @@ class Batch:
             move(self.labels),
             move(self.ignore),
             move(self.ignore_labels),
-            None if self.magnified is None else move(self.magnified),
+            None if self.teacher_views is None else move(self.teacher_views),
             tuple(move(t) for t in self.teacher_output),
         )
 
@@ -79,7 +79,7 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
         seed: Of the order of the images, and of what their views look like.
         views: Number of different views of an image; epochs beyond repeat them. None for a new
             one every epoch.
-        magnified: Height and width of the same view for a teacher.
+        teacher_resolution: Height and width of the same view for a teacher.
         teacher_outputs: Teacher outputs that go with the views.
         view_seed: Of what the views look like, where that is not `seed`: runs with other seeds can
             share views.
@@ -91,7 +91,7 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
     augmentation: Augmentation
     seed: int
     views: int | None = None
-    magnified: tuple[int, int] | None = None
+    teacher_resolution: tuple[int, int] | None = None
     teacher_outputs: Lessons | None = None
     view_seed: int | None = None
 
@@ -112,7 +112,7 @@ class ViewStream(TorchDataset[tuple[View, tuple[NDArray[np.generic], ...]]]):
             self.augmentation,
             rng,
             len(self.dataset.samples),
-            self.magnified,
+            self.teacher_resolution,
         )
         return view, self.teacher_outputs.read(number, index) if self.teacher_outputs else ()
 
@@ -179,7 +179,7 @@ def default_workers() -> int:
 def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Batch:
     """Returns one padded batch of views and their teacher_outputs."""
     views = [view for view, _ in items]
-    magnified = [v.magnified for v in views if v.magnified is not None]
+    teacher_views = [v.teacher_view for v in views if v.teacher_view is not None]
     teacher_outputs = zip(*(teacher_output for _, teacher_output in items), strict=True)
     return Batch(
         _images([v.image for v in views]),
@@ -187,7 +187,7 @@ def collate(items: Sequence[tuple[View, tuple[NDArray[np.generic], ...]]]) -> Ba
         _pad([v.labels for v in views], -1),
         _pad([v.ignore for v in views], 0.0),
         _pad([v.ignore_labels for v in views], -1),
-        _images(magnified) if magnified else None,
+        _images(teacher_views) if teacher_views else None,
         tuple(torch.from_numpy(np.stack(part)) for part in teacher_outputs),
     )
 

@@ -46,7 +46,7 @@ def pair_levels(
     )
 
 
-def brought(
+def aligned(
     outputs: Sequence[Tensor],
     form: TeacherForm,
     pairs: Sequence[LevelPair],

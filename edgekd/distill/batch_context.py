@@ -36,7 +36,7 @@ class DistillationBatch:
     """One step's outputs of both networks. Nothing of the teacher carries a gradient.
 
     Detections cover the student's cells of the paired levels, finest level first; the teacher's are
-    brought to those cells, their boxes in the student's input pixels. A field is None where the
+    aligned with those cells, their boxes in the student's input pixels. A field is None where the
     task or the teacher does not have it.
 
     Attributes:

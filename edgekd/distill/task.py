@@ -13,7 +13,7 @@ from edgekd.config.learning import MethodConfig
 from edgekd.core.errors import RecipeError
 from edgekd.core.types import UNANNOTATED, Task
 from edgekd.data.loader import Batch
-from edgekd.distill.align import averaged, brought, pair_levels, seen_part
+from edgekd.distill.align import aligned, averaged, pair_levels, seen_part
 from edgekd.distill.batch_context import DistillationBatch, LevelPair
 from edgekd.distill.method import build_method, known_method
 from edgekd.nets.tap import Tapped
@@ -152,7 +152,7 @@ class DistillationTask:
         student = dense_predictions(used, [self._strides[level] for level in levels])
         sizes = tuple((o.shape[2], o.shape[3]) for o in used[::2])
         opinions = [
-            brought([o.float() for o in teacher_output.outputs], form, pairs, student, sizes)
+            aligned([o.float() for o in teacher_output.outputs], form, pairs, student, sizes)
             for form, pairs, teacher_output in zip(
                 self._teachers, self._pairs, teacher_outputs, strict=True
             )

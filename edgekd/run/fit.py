@@ -156,7 +156,7 @@ def _teacher_outputs(
     if needs & {"logits", "dense-predictions"}:  # Which are made of the outputs.
         needs |= {"outputs"}
     kinds = [k for k in KINDS if k in needs]
-    stream = replace(stream, magnified=context.teacher_resolution)
+    stream = replace(stream, teacher_resolution=context.teacher_resolution)
     section = context.recipe.teacher
     if not section.cache_views:
         return stream, lambda batch: live_outputs(context.teachers, batch, kinds)
@@ -178,7 +178,7 @@ def _teacher_outputs(
 
 
 def _cached(stream: ViewStream, cache: TeacherCache, views: int) -> ViewStream:
-    return replace(stream, magnified=None, teacher_outputs=cache, views=views)
+    return replace(stream, teacher_resolution=None, teacher_outputs=cache, views=views)
 
 
 def _address(context: RunContext, stream: ViewStream, teacher: str) -> str:
@@ -189,7 +189,7 @@ def _address(context: RunContext, stream: ViewStream, teacher: str) -> str:
             "data": fingerprint(stream.dataset),
             "size": stream.size,
             "channels": stream.channels,
-            "magnified": stream.magnified,
+            "magnified": stream.teacher_resolution,
             "augmentation": to_mapping(stream.augmentation),
             "seed": stream.view_seed,
             "norms": "folded",

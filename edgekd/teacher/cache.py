@@ -34,8 +34,8 @@ KINDS = ("outputs", "features", "detections")
 def live_outputs(
     teachers: Sequence[Teacher], batch: Batch, kinds: Collection[str]
 ) -> tuple[TeacherOutput, ...]:
-    """Returns one record of outputs a teacher; they see the magnified views where there are any."""
-    images = batch.images if batch.magnified is None else batch.magnified
+    """Returns one record of outputs a teacher; they see their own views where a batch has them."""
+    images = batch.images if batch.teacher_views is None else batch.teacher_views
     factor = magnification(_size(batch.images), _size(images))
     teacher_outputs = [teacher.teacher_output(images, kinds) for teacher in teachers]
     return tuple(replace(x, detections=_shrunk(x.detections, factor)) for x in teacher_outputs)
@@ -106,7 +106,7 @@ def open_cache(
 
     Args:
         teachers: Asked about the views that are not kept yet.
-        stream: Training views, magnified where the teachers want them so.
+        stream: Training views, also at the teachers' resolution where they have one.
         kinds: What the methods need.
         folders: One a teacher; the kinds are below it.
         views: Views an image.

@@ -109,20 +109,20 @@ def test_impossible_options_are_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_magnified_view_shows_the_same_scene_from_the_same_corner(seed: int) -> None:
+def test_a_teachers_view_shows_the_same_scene_from_the_same_corner(seed: int) -> None:
     options = Augmentation(scale=(0.6, 1.6), mosaic=0.5, vertical_flip=0.5, shift=0.1)
     tile, size = marked_image(), (64, 96)
     small, large = (
-        make_view(lambda _other: tile, size, options, np.random.default_rng(seed), 1, magnified)
-        for magnified in (None, (160, 192))
+        make_view(lambda _other: tile, size, options, np.random.default_rng(seed), 1, larger)
+        for larger in (None, (160, 192))
     )
-    assert small.magnified is None
+    assert small.teacher_view is None
     np.testing.assert_array_equal(large.image, small.image)
     np.testing.assert_array_equal(large.boxes, small.boxes)
-    assert large.magnified.shape == (160, 192, 3)
+    assert large.teacher_view.shape == (160, 192, 3)
     # Twice the size: the student sees what is in the upper 128 rows, the rest is padding.
-    assert (large.magnified[128:] == 128).all()
-    shrunk = large.magnified[:128].reshape(64, 2, 96, 2, 3).mean((1, 3))
+    assert (large.teacher_view[128:] == 128).all()
+    shrunk = large.teacher_view[:128].reshape(64, 2, 96, 2, 3).mean((1, 3))
     assert np.abs(shrunk - small.image).mean() < 6
 
 

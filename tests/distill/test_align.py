@@ -1,11 +1,11 @@
-"""A teacher's levels and cells brought to the student's."""
+"""A teacher's levels and cells aligned with the student's."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from edgekd.distill.align import averaged, brought, pair_levels, raw_boxes, seen_part
+from edgekd.distill.align import aligned, averaged, pair_levels, raw_boxes, seen_part
 from edgekd.training.detection import DensePredictions, dense_predictions
 from edgekd.training.teacher_output import TeacherForm
 
@@ -60,7 +60,7 @@ def test_the_same_cells_are_taken_as_they_are() -> None:
     outputs = raw(strides, 64, 96)
     ours, sizes = cells(strides, 64, 96)
     pairs = pair_levels(strides, (1, 1), form(strides))
-    found = brought(outputs, form(strides), pairs, ours, sizes)
+    found = aligned(outputs, form(strides), pairs, ours, sizes)
     wanted = dense_predictions(outputs, strides)
     assert torch.equal(found.logits, wanted.logits)
     assert torch.equal(found.boxes, wanted.boxes)
@@ -76,7 +76,7 @@ def test_the_most_certain_covered_cell_speaks_for_a_students_cell(magnification:
     outputs = [torch.randn(1, c, *grid, generator=generator) for c in (3, 4)]
     teacher = form((stride,), magnification)
     ours, sizes = cells((stride,), height, width)
-    found = brought(outputs, teacher, pair_levels((stride,), (1,), teacher), ours, sizes)
+    found = aligned(outputs, teacher, pair_levels((stride,), (1,), teacher), ours, sizes)
     theirs = dense_predictions(outputs, [stride])
     for index, (x, y) in enumerate(ours.centres.tolist()):
         low, high = ([(v + d) * magnification for v in (x, y)] for d in (-4, 4))

@@ -99,7 +99,7 @@ def test_measured_and_predicted_stand_in_columns_of_their_own(page: Page) -> Non
     cells = dict(zip(header, line, strict=True))
     assert cells["Measuredmedian ms"] == "2.96"
     assert cells["Measuredp90 ms"] == "3.34"
-    assert cells["Predicted ms forraspberry-pi-4"] == "11.9 [7.28, 20.5]predicted, uncalibrated"
+    assert cells["Predicted ms forraspberry-pi-4"] == "11.9 [7.28, 20.5] predicted, uncalibrated"
 
 
 def test_prediction_in_the_measured_field_is_refused(record: RunRecord) -> None:

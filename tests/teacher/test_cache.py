@@ -65,7 +65,7 @@ def stream(small_set: Path) -> ViewStream:
         augmentation=Augmentation(mosaic=0.5),
         seed=1,
         views=VIEWS,
-        magnified=(96, 128),
+        teacher_resolution=(96, 128),
     )
 
 
@@ -87,7 +87,7 @@ def test_a_cached_lesson_is_the_live_one_in_half_precision(
     checkpoint: Path, stream: ViewStream, tmp_path: Path
 ) -> None:
     kept = cache(teacher(checkpoint), stream, tmp_path)
-    reading = replace(stream, magnified=None, teacher_outputs=kept)
+    reading = replace(stream, teacher_resolution=None, teacher_outputs=kept)
     steps = 2 * VIEWS * 12 // 4  # Twice through all views: the second time they come again.
     pairs = zip(
         batches(stream, batch_size=4, start=0, steps=steps, workers=0),
@@ -113,7 +113,7 @@ def test_objects_are_in_the_students_pixels(checkpoint: Path, stream: ViewStream
     batch = next(batches(stream, batch_size=4, start=0, steps=1, workers=0))
     small, large = (
         live_outputs([teacher(checkpoint)], b, ("detections",))[0].detections
-        for b in (replace(batch, images=batch.magnified, magnified=None), batch)
+        for b in (replace(batch, images=batch.teacher_views, teacher_views=None), batch)
     )
     factor = 96 / 64  # 64 x 64 in 96 x 128.
     torch.testing.assert_close(large.boxes * factor, small.boxes)
