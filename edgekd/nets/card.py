@@ -23,7 +23,8 @@ from edgekd.nets.backbone import channels_last, scale_of
 from edgekd.nets.classifier import EdgeCls
 from edgekd.nets.detector import EdgeDet
 
-_KEY = "edgekd"
+METADATA_KEY = "edgekd"
+"""Of the card, among a checkpoint's metadata."""
 
 SMALL_PIXELS = 64
 """Inputs up to this side get a classifier with a stride of 8 in place of 32."""
@@ -167,7 +168,7 @@ def save_net(path: Path, net: nn.Module, card: Card, *, half: bool = False) -> N
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in net.state_dict().items()
     }
-    blob = safetensors.torch.save(state, {_KEY: json.dumps(asdict(card), sort_keys=True)})
+    blob = safetensors.torch.save(state, {METADATA_KEY: json.dumps(asdict(card), sort_keys=True)})
     write_atomic(path, blob)
 
 
@@ -189,10 +190,12 @@ def load_card(path: Path) -> Card:
             metadata = archive.metadata() or {}
     except safetensors.SafetensorError as error:
         raise ModelError(f"{path}: not a whole safetensors file ({error})") from error
-    if _KEY not in metadata:
-        raise ModelError(f"{path}: safetensors without an {_KEY!r} card; `edgekd train` writes one")
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path}: safetensors without an {METADATA_KEY!r} card; `edgekd train` writes one"
+        )
     try:
-        described = json.loads(metadata[_KEY])
+        described = json.loads(metadata[METADATA_KEY])
     except ValueError as error:
         raise ModelError(f"{path}: its card is not JSON ({error})") from error
     return from_mapping(Card, described, str(path), ModelError)

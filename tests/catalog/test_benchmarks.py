@@ -52,3 +52,18 @@ def test_the_worth_of_the_shipped_start_is_measured(tmp_path: Path) -> None:
     (row,) = json.loads(out.read_text())["rows"]
     assert len(row["random"]) == len(row["shipped"]) == 2
     assert row["interval"][0] <= row["gain"] <= row["interval"][1]
+
+
+@pytest.mark.slow
+def test_the_start_can_be_trained_again(tmp_path: Path) -> None:
+    from edgekd.nets.card import load_card, load_weights
+    from edgekd.run.inputs import shipped_start
+
+    out = tmp_path / "start.safetensors"
+    script = ROOT / "benchmarks" / "train_start.py"
+    subprocess.run([sys.executable, script, "--short", "--out", out], check=True)
+    shipped = shipped_start("edgedet-n")
+    assert shipped is not None
+    assert load_card(out) == load_card(shipped)
+    shapes = [{n: v.shape for n, v in load_weights(path).items()} for path in (out, shipped)]
+    assert shapes[0] == shapes[1]

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from edgekd.cli import main
 from edgekd.config.catalog import catalog_folder
 from edgekd.config.recipe import load_recipe
 from edgekd.core.files import sha256_of
 from edgekd.nets import cost
-from edgekd.nets.card import load_net
+from edgekd.nets.card import Card, build, load_card, load_net, load_weights
+from edgekd.nets.transfer import transfer
+from edgekd.run.inputs import shipped_start
 
 MODELS = sorted(catalog_folder("models").glob("*/model.yaml"))
 RECIPES = sorted(catalog_folder("models").glob("*/recipes/*.yaml"))
@@ -38,7 +42,6 @@ def test_recipes_load(path: Path) -> None:
 
 def test_the_demo_student_is_at_most_an_eighth_of_its_teacher() -> None:
     from edgekd.data.demo.render import CLASSES
-    from edgekd.nets.card import Card, build
     from edgekd.run.inputs import DEMO, demo_recipe, shipped_models
 
     recipe = demo_recipe()
@@ -48,3 +51,36 @@ def test_the_demo_student_is_at_most_an_eighth_of_its_teacher() -> None:
     )
     assert card.classes == CLASSES
     assert 8 * cost.parameters(student) <= cost.parameters(teacher)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(catalog_folder("models").glob("*/start.yaml")), ids=lambda p: p.parent.name
+)
+def test_a_start_is_what_its_card_says_and_fits_its_architecture(path: Path) -> None:
+    facts = yaml.safe_load(path.read_text())
+    weights = path.parent / facts["weights"]
+    assert shipped_start(facts["architecture"]) == weights
+    assert sha256_of(weights) == facts["sha256"]
+    state = load_weights(weights)
+    assert sum(value.numel() for value in state.values()) == facts["parameters"]
+    card = Card(architecture=facts["architecture"], classes=("a", "b"), height=64, width=64)
+    net = build(card)
+    done = transfer(net, card, state, load_card(weights))
+    assert {name.partition(".")[0] for name in done.fresh} == {"scores", "boxes"}
+
+
+def test_a_student_starts_from_it_unless_told_otherwise(boats: Path, tmp_path: Path) -> None:
+    for number, (extra, told) in enumerate(
+        (
+            ((), True),
+            (("--set", "student.pretrained=false"), False),
+            (("--student", "edgedet-n0.75"), False),
+        )
+    ):
+        done = CliRunner().invoke(
+            main,
+            ["train", "--data", str(boats), "--input", "64x64", "--steps", "1", "--batch-size", "2",
+             "--student", "edgedet-n", "--out", str(tmp_path / str(number)), *extra],
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+        assert ("start: 246 of" in done.output) == told
