@@ -15,7 +15,7 @@ class Timing:
     Attributes:
         runs: Inferences that were timed.
         mean_ms: None where it is not printed. So are the others.
-        percentiles_ms: By percent: 5, 90, 95, 99.
+        percentiles_ms: By percent: ``5``, ``90``, ``95``, ``99``.
         first_ms: Of the first inference, before warm-up.
         delegate: What the program says computed.
         warnings: What it says against its own figures.
@@ -27,7 +27,7 @@ class Timing:
     max_ms: float | None = None
     mean_ms: float | None = None
     median_ms: float | None = None
-    percentiles_ms: dict[int, float]
+    percentiles_ms: dict[str, float]
     std_ms: float | None = None
     first_ms: float | None = None
     delegate: str = ""
@@ -62,7 +62,7 @@ def read_benchmark_model(text: str) -> Timing:
     mean = mean or named.get("no stats") or stats.get("curr")
     if mean is None:
         raise RunError(f"benchmark_model printed no inference time: {_last(text)}")
-    percentiles = {int(p): _ms(v) for p, v in stats.items() for p in re.findall(r"^p(\d+)$", p)}
+    percentiles = {p: _ms(v) for p, v in stats.items() for p in re.findall(r"^p(\d+)$", p)}
     memory = re.search(r"Peak memory footprint \(MB\):[^\n]*overall=([\d.]+)", text)
     return Timing(
         runs=int(stats["count"]) if "count" in stats else None,
@@ -101,7 +101,7 @@ def read_trtexec(text: str) -> Timing:
         max_ms=float(stats["max"]),
         mean_ms=float(stats["mean"]),
         median_ms=float(stats["median"]),
-        percentiles_ms={int(p): float(v) for p, v in percentiles},
+        percentiles_ms={p: float(v) for p, v in percentiles},
         delegate="tensorrt",
         warnings=tuple(
             dict.fromkeys(re.findall(r"\[W\] (\* [^\n]*|GPU compute time[^\n]*)", text))

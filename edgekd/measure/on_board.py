@@ -203,8 +203,8 @@ def as_latency(found: BoardMeasurement) -> Latency:
         delegate=found.delegate,
         threads=found.threads,
         median_ms=timing.median_ms,
-        p90_ms=timing.percentiles_ms.get(90),
-        p99_ms=timing.percentiles_ms.get(99),
+        p90_ms=timing.percentiles_ms.get("90"),
+        p99_ms=timing.percentiles_ms.get("99"),
         runs=timing.runs or 0,
         pre_ms=found.pre_ms,
         post_ms=found.post_ms,
@@ -218,7 +218,8 @@ def measurement_lines(found: BoardMeasurement) -> list[str]:
     timing = found.timing
     name, value = timing.headline
     tail = "".join(
-        f", p{percent} {ms:.3f}" for percent, ms in sorted(timing.percentiles_ms.items())
+        f", p{percent} {ms:.3f}"
+        for percent, ms in sorted(timing.percentiles_ms.items(), key=lambda item: float(item[0]))
     )
     lines = [
         f"measured on {found.where}: {name} {value:.3f} ms{tail}, n {timing.runs or 'not told'} "
@@ -283,7 +284,7 @@ def _timing(seconds: np.ndarray[Any, Any], found: Mapping[str, Any]) -> Timing:
         max_ms=float(ms.max()),
         mean_ms=float(ms.mean()),
         median_ms=float(np.median(ms)),
-        percentiles_ms={p: float(np.percentile(ms, p)) for p in (90, 99)},
+        percentiles_ms={str(p): float(np.percentile(ms, p)) for p in (90, 99)},
         std_ms=float(ms.std()),
         first_ms=1e3 * found["first_s"],
         delegate=found["delegate"],
@@ -295,7 +296,7 @@ def timing_notes(timing: Timing, others: float | None, state: BoardState) -> tup
     notes = []
     if others is not None and others > BUSY_CPUS:
         notes.append(f"the board was busy: other processes kept {others:.1f} CPUs at work")
-    late, median = timing.percentiles_ms.get(90), timing.median_ms
+    late, median = timing.percentiles_ms.get("90"), timing.median_ms
     if late is not None and median and late > (1 + UNSTABLE) * median:
         notes.append(f"runs vary: the 90th percentile is {late / median - 1:.0%} over the median")
     if state.plugged:

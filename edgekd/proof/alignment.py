@@ -52,13 +52,13 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
     Raises:
         ProofError: An operator has no partner, or one is left over, or an output is another.
     """
-    numbered = _numbered(trained)
+    addresses = numbered(trained)
     waiting: dict[bytes, list[Ordered]] = {}
     for operator in trained.operators:
-        added = numbered[operator.residual] if operator.residual else None
-        key, order = _key(operator, [numbered[name] for name in operator.inputs], added)
+        added = addresses[operator.residual] if operator.residual else None
+        key, order = _key(operator, [addresses[name] for name in operator.inputs], added)
         waiting.setdefault(key, []).append((operator, order))
-    places = {shipped.input: _swapped(numbered[trained.input], trained, shipped)}
+    places = {shipped.input: _swapped(addresses[trained.input], trained, shipped)}
     pairs = []
     for step in shipped.steps:
         inputs = [_place(shipped, places, step, name) for name in step.inputs]
@@ -76,16 +76,16 @@ def align(trained: IntegerGraph, shipped: IntegerGraph) -> Alignment:
         found = next((fit for fit in fits if _same_weight(fit[0].weight, step.weight)), fits[0])
         fits.remove(found)
         pairs.append((found[0], step))
-        made = numbered[found[0].output]
+        made = addresses[found[0].output]
         places[step.output] = _partner_places(made, found, (step, order), trained, shipped)
     left = next((fits[0][0] for fits in waiting.values() if fits), None)
     if left is not None:
         raise ProofError(f"{shipped.source}: nothing there computes {left.kind} {left.name!r}")
-    _check_outputs((trained, numbered), (shipped, places))
-    return Alignment(tuple(pairs), numbered, places)
+    _check_outputs((trained, addresses), (shipped, places))
+    return Alignment(tuple(pairs), addresses, places)
 
 
-def _numbered(graph: IntegerGraph) -> dict[str, Addresses]:
+def numbered(graph: IntegerGraph) -> dict[str, Addresses]:
     """Returns the addresses of every tensor, those of each operator's output counted on."""
     total = int(np.prod(graph.input_shape))
     places = {graph.input: np.arange(total, dtype=np.int32).reshape(graph.input_shape)}

@@ -14,7 +14,7 @@ from edgekd.config.device import Device, load_device
 from edgekd.core.errors import ProofError
 from edgekd.core.exported import FLOAT16_ONNX, FLOAT_ONNX
 from edgekd.core.results import Check
-from edgekd.core.types import Arithmetic, Artifact, Format, Precision, arithmetic_of
+from edgekd.core.types import Artifact, Format, Precision, arithmetic_of
 from edgekd.modelfile.runner import Kernels, OnnxRunner, TfliteRunner
 from edgekd.proof.alignment import Alignment, align
 from edgekd.proof.coverage import (
@@ -23,12 +23,14 @@ from edgekd.proof.coverage import (
     check_tflite_coverage,
 )
 from edgekd.proof.detection_tail import check_tail
+from edgekd.proof.exact import exact_outputs
 from edgekd.proof.float16 import check_half_outputs, check_half_parameters
 from edgekd.proof.integer_graph import IntegerGraph
 from edgekd.proof.intermediates import onnx_intermediates, tflite_intermediates
 from edgekd.proof.parity import (
     Group,
     Steps,
+    check_against_exact,
     check_end_to_end,
     check_operators,
     check_parameters,
@@ -72,6 +74,7 @@ def prove(
     """
     checks: list[Check] = []
     groups: list[Group] = []
+    exact: list[Steps] = []
     keeps = False
     artifacts = [a for a in artifacts if a.form != "peer"]  # Nobody trained what it holds.
     bare = [a for a in artifacts if not a.has_tail]
@@ -83,13 +86,18 @@ def prove(
         steps: dict[str, Steps] = {}
         for artifact in files:
             checks += _prove_file(artifact, reference, device, images)
-            steps |= _runtime_steps(artifact, reference, images, alone=onnx_alone)
+            steps |= _runtime_steps(artifact, reference, images)
         groups.append((_trained_steps(graph, reference, images), steps))
+        if onnx_alone:
+            made = exact_outputs(reference, _as_int8(images).transpose(0, 3, 1, 2))
+            exact.append([values.astype(np.int16) for values in made])
     checks += _half_precision(bare, images)
     checks += [_conformance(a, device, keeps_float=keeps) for a in bare]
     checks += [check_tail(a, images) for a in artifacts if a.has_tail]
-    if any(len(steps) > 1 for _, steps in groups):
-        checks.append(check_end_to_end(groups, one_runtime=onnx_alone))
+    if exact:  # By one runtime nothing can be said about how far two may be apart.
+        checks.append(check_against_exact(groups, exact))
+    elif any(len(steps) > 1 for _, steps in groups):
+        checks.append(check_end_to_end(groups))
     return tuple(checks)
 
 
@@ -182,26 +190,15 @@ def _kept(reference: IntegerGraph, pairs: Alignment) -> frozenset[str]:
     return frozenset(partner.name for operator, partner in pairs if operator.name in trained)
 
 
-def _runtime_steps(
-    artifact: Artifact, reference: IntegerGraph, images: Pixels, *, alone: bool
-) -> dict[str, Steps]:
-    """Returns the outputs in steps of every runtime that executes the file as shipped.
-
-    Where ONNX Runtime is ``alone``, it stands beside itself with nothing fused: by its own kernels
-    alone nothing could be said about how far two runtimes may be apart.
-    """
+def _runtime_steps(artifact: Artifact, reference: IntegerGraph, images: Pixels) -> dict[str, Steps]:
+    """Returns the outputs in steps of every runtime that executes the file as shipped."""
     result: dict[str, Steps] = {}
     if artifact.format is Format.ONNX:
-        usual = arithmetic_of(artifact.precision, artifact.form)
-        ways: dict[str, Arithmetic] = {artifact.path.name: usual}
-        if alone:
-            ways[f"{artifact.path.name}, unfused"] = "unfused"
-        for name, arithmetic in ways.items():
-            runner = OnnxRunner(artifact.path, arithmetic=arithmetic)
-            reals = [runner.run(image[None]) for image in _as_float(images)]
-            stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
-            result[f"ONNX Runtime ({name})"] = _to_steps(stacked, reference)
-        return result
+        arithmetic = arithmetic_of(artifact.precision, artifact.form)
+        runner = OnnxRunner(artifact.path, arithmetic=arithmetic)
+        reals = [runner.run(image[None]) for image in _as_float(images)]
+        stacked = [np.concatenate(values) for values in zip(*reals, strict=True)]
+        return {f"ONNX Runtime ({artifact.path.name})": _to_steps(stacked, reference)}
     for name, kernels in _LITERT.items():
         lite = TfliteRunner(artifact.path, kernels=kernels)
         rows = [lite.run(image[None]) for image in _as_int8(images)]

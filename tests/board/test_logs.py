@@ -77,7 +77,7 @@ def test_today_there_is_a_median_and_large_values_are_scientific() -> None:
     timing = read_benchmark_model(TODAY)
     assert timing.headline == ("median", 1239.807)
     assert timing.mean_ms == 1240.27
-    assert timing.percentiles_ms == {5: 1238.753, 95: 1247.415}
+    assert timing.percentiles_ms == {"5": 1238.753, "95": 1247.415}
     assert timing.memory_bytes == 12_250_000
     assert timing.delegate == "TfLiteXNNPackDelegate 64/66 nodes, 3 partitions"
 
@@ -102,7 +102,7 @@ def test_a_failed_benchmark_is_quoted() -> None:
 def test_trtexec_is_read_by_its_compute_time_and_not_by_its_latency() -> None:
     timing = read_trtexec(TRTEXEC_8)
     assert timing.headline == ("median", 100.67)
-    assert (timing.runs, timing.percentiles_ms) == (20, {99: 103.805})
+    assert (timing.runs, timing.percentiles_ms) == (20, {"99": 103.805})
     assert timing.warnings == (
         "* GPU compute time is unstable, with coefficient of variance = 3.1%.",
     )
@@ -110,7 +110,7 @@ def test_trtexec_is_read_by_its_compute_time_and_not_by_its_latency() -> None:
 
 def test_newer_versions_add_percentiles() -> None:
     timing = read_trtexec(TRTEXEC_10)
-    assert timing.percentiles_ms == {90: 0.951172, 95: 0.951843, 99: 0.953735}
+    assert timing.percentiles_ms == {"90": 0.951172, "95": 0.951843, "99": 0.953735}
     assert timing.warnings == ()
 
 

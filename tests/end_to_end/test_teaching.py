@@ -23,7 +23,7 @@ class Net(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, width, 3, 4, 1), nn.ReLU(), nn.MaxPool2d(2))
-        self.heads = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (1, 4, 3))
+        self.heads = nn.ModuleList(nn.Conv2d(width, n, 1) for n in (1, 4, 4))
 
     def forward(self, x):
         x = self.body(x)

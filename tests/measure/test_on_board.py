@@ -57,7 +57,7 @@ def test_a_file_is_timed_here(finished_run, name: str) -> None:
         found = measure(work, models(finished_run)[name], QUICK)
     timing = found.timing
     assert timing.runs == 12
-    assert 0 < timing.min_ms <= timing.median_ms <= timing.percentiles_ms[90] <= timing.max_ms
+    assert 0 < timing.min_ms <= timing.median_ms <= timing.percentiles_ms["90"] <= timing.max_ms
     assert timing.first_ms > 0
     assert found.open_ms > 0
     # A contract is in the file, so filling the input and decoding are timed, too.
@@ -157,7 +157,7 @@ def test_a_throttled_run_is_marked(finished_run, board) -> None:
     assert measurement_lines(found)[-1] == "  INVALID: throttled"
     latency = as_latency(found)
     assert latency.median_ms == found.timing.median_ms
-    assert latency.p90_ms == found.timing.percentiles_ms[90]
+    assert latency.p90_ms == found.timing.percentiles_ms["90"]
     assert latency.runs == 12
     assert latency.note.startswith("INVALID: throttled")
     assert latency.conditions["throttled"] == "throttled"
