@@ -76,12 +76,11 @@ Form = Literal["board", "host", "peer"]
 """``board``: what ships. ``host``: the same scales as uint8, for x86. ``peer``: another tool's
 scales, for comparison."""
 
-Arithmetic = Literal["any", "int8", "uint8", "unfused"]
+Arithmetic = Literal["any", "int8", "uint8"]
 """What ONNX Runtime computes a quantized file in on x86. ``any``: what it likes. ``int8``: int8
 activations stay int8, as on Arm, where x86 would turn them into uint8 and fuse only some operators;
 slow there. ``uint8``: in full, where a CPU without VNNI would saturate the sum of two products.
-Both are exact on every processor. ``unfused``: every operator by itself, in float between its Q and
-DQ: slow, and rounding as nothing else does."""
+Both are exact on every processor."""
 
 
 def arithmetic_of(precision: Precision, form: Form) -> Arithmetic:

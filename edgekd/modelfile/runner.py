@@ -30,7 +30,6 @@ SESSION_SWITCHES: dict[Arithmetic, tuple[str, ...]] = {
     "int8": ("session.qdqisint8allowed",),
     # Takes effect without VNNI alone: it makes the weights uint8, too, and the kernel slower.
     "uint8": ("session.x64quantprecision",),
-    "unfused": (),
 }
 """Session options of ONNX Runtime, each set to ``1``."""
 
@@ -201,8 +200,6 @@ def session_options(arithmetic: Arithmetic) -> Any:  # noqa: ANN401 - ONNX Runti
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if arithmetic == "unfused":
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     for key in SESSION_SWITCHES[arithmetic]:
         options.add_session_config_entry(key, "1")
     return options
