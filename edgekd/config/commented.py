@@ -6,6 +6,7 @@ The comments are the sections' own docstrings, so that there is one place to kee
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import textwrap
 from collections.abc import Iterator
@@ -61,9 +62,10 @@ def _summary(kind: type[Any]) -> str:
 
 def key_meanings(kind: type[Any]) -> dict[str, str]:
     """Returns what every key of a section means, by the ``Attributes`` of its docstring."""
-    _, _, attributes = (kind.__doc__ or "").partition("Attributes:\n")
+    # Python 3.13 keeps docstrings without their indentation.
+    _, _, attributes = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
-    for entry in re.split(r"\n(?= {8}\w+: )", f"\n{attributes}"):
+    for entry in re.split(r"\n(?= {4}\w+: )", f"\n{attributes}"):
         match = re.match(r"\s*(\w+): (.*)", entry, re.DOTALL)
         if match:
             found[match[1]] = " ".join(match[2].split("\n\n")[0].split())
