@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.proof.alignment import as_nchw, numbered
 from edgekd.proof.arithmetic import gather, replay
-from edgekd.proof.integer_graph import IntegerGraph
+from edgekd.proof.integer_graph import Addresses, IntegerGraph, IntegerOperator
 
 
 def exact_outputs(graph: IntegerGraph, images: NDArray[np.int8]) -> list[NDArray[np.int8]]:
@@ -22,26 +25,39 @@ def exact_outputs(graph: IntegerGraph, images: NDArray[np.int8]) -> list[NDArray
     """
     places = numbered(graph)
     count = 1 + max(int(tensor.max(initial=-1)) for tensor in places.values())
-    rows = [_exact(graph, places, count, image) for image in images]
+    steps = [ReplayedOperator(operator, graph, places) for operator in graph.operators]
+    rows = [np.zeros(count, np.float64 if graph.kept else np.int8) for _ in images]
+    for values, image in zip(rows, images, strict=True):
+        values[places[graph.input].ravel()] = image.ravel()
+        for step in steps:
+            values[step.made] = step.replay(values)
     outputs = [np.stack([row[places[name]][0] for row in rows]) for name in graph.outputs]
     return [output.astype(np.int8) for output in outputs]
 
 
-def _exact(
-    graph: IntegerGraph, places: dict[str, NDArray[np.int32]], count: int, image: NDArray[np.int8]
-) -> NDArray[np.generic]:
-    """Returns every element of one image at its address."""
-    values: NDArray[np.generic] = np.zeros(count, np.float64 if graph.kept else np.int8)
-    values[places[graph.input].ravel()] = image.ravel()
-    for operator in graph.operators:
-        grids = [graph.grids.get(name) for name in operator.inputs]
-        reads = [operator.reads(places[name]) for name in operator.inputs]
-        inputs = [(gather(values, r, g), g) for r, g in zip(reads, grids, strict=True)]  # type: ignore[arg-type]
-        added = None
+class ReplayedOperator:
+    """One operator of a graph, replayed from the values of an image, each at its address.
+
+    Attributes:
+        made: Addresses of its output, in the order in which `replay` returns it.
+    """
+
+    def __init__(
+        self, operator: IntegerOperator, graph: IntegerGraph, places: Mapping[str, Addresses]
+    ) -> None:
+        self._operator = operator
+        self._reads = [
+            (operator.reads(places[name]), graph.grids.get(name)) for name in operator.inputs
+        ]
+        self._added = None
         if operator.residual:
-            grid = graph.grids.get(operator.residual)
-            added = (gather(values, as_nchw(places[operator.residual], graph), grid), grid)  # type: ignore[arg-type]
+            stored = as_nchw(places[operator.residual], graph)
+            self._added = (stored, graph.grids.get(operator.residual))
         made = places[operator.output]
-        made = as_nchw(made, graph) if operator.kind == "conv" else made
-        values[made.ravel()] = np.asarray(replay(operator, inputs, added)).ravel()
-    return values
+        self.made = (as_nchw(made, graph) if operator.kind == "conv" else made).ravel()
+
+    def replay(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Returns its output ``(N,)`` for the values ``(M,)`` of one image."""
+        inputs = [(gather(values, places, grid), grid) for places, grid in self._reads]
+        added = (gather(values, *self._added), self._added[1]) if self._added else None
+        return np.asarray(replay(self._operator, inputs, added)).ravel()

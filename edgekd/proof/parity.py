@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.core.results import Check
-from edgekd.proof.alignment import Alignment, as_nchw, parameter_differences
-from edgekd.proof.arithmetic import gather, replay
+from edgekd.proof.alignment import Alignment, parameter_differences
+from edgekd.proof.arithmetic import gather
+from edgekd.proof.exact import ReplayedOperator
 from edgekd.proof.integer_graph import IntegerGraph, IntegerOperator
 
 WITHIN_ONE = 0.999
@@ -137,18 +138,11 @@ def _distances(
     operator: IntegerOperator, trained: IntegerGraph, pairs: Alignment, images: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Returns how many values are 0, 1, 2 and more steps from exact arithmetic."""
-    read = [(operator.reads(pairs.trained[n]), trained.grids.get(n)) for n in operator.inputs]
-    made = pairs.trained[operator.output]
-    made = (as_nchw(made, trained) if operator.kind == "conv" else made).ravel()
+    step = ReplayedOperator(operator, trained, pairs.trained)
+    made = step.made
     counts = np.zeros(4, dtype=np.int64)
-    added = None
-    if operator.residual:
-        stored = pairs.trained[operator.residual]
-        added = (as_nchw(stored, trained), trained.grids.get(operator.residual))
     for values in images:
-        inputs = [(gather(values, places, grid), grid) for places, grid in read]
-        residual = (gather(values, *added), added[1]) if added else None
-        expected = replay(operator, inputs, residual).ravel().astype(np.float64)
+        expected = step.replay(values).astype(np.float64)
         distance = np.abs(values[made] - expected)
         if operator.grid is None:  # A step is what the order of float32 sums makes.
             distance = np.ceil(distance / (FLOAT_STEP * np.abs(expected).max(initial=1e-30)))

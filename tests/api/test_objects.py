@@ -155,7 +155,7 @@ def test_a_program_computes_what_the_network_computes_in_both_modes(tmp_path: Pa
 
 class Evil:
     def __reduce__(self) -> tuple:
-        return os.system, ("touch /tmp/edgekd-evil",)
+        return os.mkdir, ("evil-was-here",)
 
 
 def _altered(path: Path, to: Path, member: str, change) -> Path:
@@ -194,13 +194,14 @@ def _altered(path: Path, to: Path, member: str, change) -> Path:
     ],
 )
 def test_a_program_that_could_run_code_is_refused(
-    member: str, change, told: str, tmp_path: Path
+    member: str, change, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     path = keep_program(classifier(), (1, 3, 32, 32), tmp_path)
     hostile = _altered(path, tmp_path / "hostile.pt2", member, change)
     with pytest.raises(ModelError, match=told):
         load_program(hostile)
-    assert not Path("/tmp/edgekd-evil").exists()  # noqa: S108 - what the hostile file would make
+    assert not Path("evil-was-here").exists()
 
 
 def test_what_cannot_be_exported_or_followed_is_named(pictures: Path, tmp_path: Path) -> None:
